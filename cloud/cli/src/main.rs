@@ -1,0 +1,3 @@
+//! The tidegate command: operator commands, serve and dev.
+
+fn main() {}

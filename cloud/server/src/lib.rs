@@ -1,0 +1,1 @@
+//! The controller: store, MQTT transport, HTTP API, the one loop.

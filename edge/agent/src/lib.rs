@@ -1,0 +1,1 @@
+//! The agent on a gateway: store, cloud session, local broker, bridges.

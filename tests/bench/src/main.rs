@@ -1,0 +1,3 @@
+//! Benchmarks, as ratios in one run.
+
+fn main() {}

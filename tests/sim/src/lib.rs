@@ -1,0 +1,1 @@
+//! A simulated world: one controller, many agents, a bad network.
