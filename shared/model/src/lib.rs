@@ -1,1 +1,13 @@
 //! What cloud and edge must agree on: ids, rules, versions, states, wire messages.
+//!
+//! Pure: no IO, no clock, no randomness, no async runtime (ARCHITECTURE.md, invariant 1).
+
+pub mod code;
+pub mod digest;
+pub mod ids;
+pub mod limits;
+pub mod placement;
+pub mod time;
+pub mod topic;
+pub mod version;
+pub mod wire;

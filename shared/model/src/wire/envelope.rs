@@ -1,0 +1,165 @@
+//! The envelope around every message: who says it, in which session, as the how-manieth.
+
+use serde::{Deserialize, Serialize};
+
+use super::message::{Down, Up};
+use crate::ids::{MessageId, SessionId};
+use crate::limits::MAX_ENVELOPE_BYTES;
+
+/// The envelope, as on the wire. `body` is the message's JSON as a string, so that a digest or a signature can cover
+/// exact bytes. Unknown fields are ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Envelope format; always 1 (the major version of the protocol is in the topic).
+    pub v: u32,
+    /// Kind of the message.
+    pub t: String,
+    /// Who, when and in which order.
+    #[serde(flatten)]
+    pub header: Header,
+    /// The message's JSON.
+    pub body: String,
+    /// Which key signed it; signing is off while it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
+    /// Ed25519 signature, base64; signing is off while it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sig: Option<String>,
+}
+
+/// What an envelope says beside its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Correlates an answer with its request.
+    pub id: MessageId,
+    /// The message that this one answers.
+    pub re: Option<MessageId>,
+    /// The session of the edge that says it, or for which it is meant.
+    pub sid: SessionId,
+    /// Counts per direction and (`sid`, `ce`) from 1; the will carries 0.
+    pub sq: u64,
+    /// Epoch of the controller that says it, or the highest that the edge has seen.
+    pub ce: u64,
+    /// Wall clock of the sender, in milliseconds since 1970: for people, never for ordering.
+    pub ts: i64,
+}
+
+/// Why a payload is not a message of the protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Longer than [`MAX_ENVELOPE_BYTES`].
+    #[error("the message has {size} bytes; at most {MAX_ENVELOPE_BYTES} are allowed")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// Not an envelope.
+    #[error("the message is not an envelope: {reason}")]
+    NotAnEnvelope {
+        /// What the JSON reader says, without the content.
+        reason: String,
+    },
+    /// An envelope of a format that this software does not read.
+    #[error("the envelope has format {format}; this software reads format 1")]
+    UnknownFormat {
+        /// Its format.
+        format: u32,
+    },
+    /// An envelope whose `t` this software does not know: answered with a rejection, never a crash.
+    #[error("the message kind '{kind}' is not known to this software")]
+    UnknownKind {
+        /// The kind, at most 32 characters of it.
+        kind: String,
+        /// The envelope's header, to answer to.
+        header: Header,
+    },
+    /// A body that does not fit its kind.
+    #[error("the body of the '{kind}' message cannot be read: {reason}")]
+    BadBody {
+        /// The kind.
+        kind: &'static str,
+        /// What the JSON reader says, without the content.
+        reason: String,
+        /// The envelope's header, to answer to.
+        header: Header,
+    },
+}
+
+/// Says where and of what kind an error is, without quoting the text: it may hold a secret.
+fn describe(error: &serde_json::Error) -> String {
+    let kind = match error.classify() {
+        serde_json::error::Category::Io => "it ends early",
+        serde_json::error::Category::Syntax => "it is not JSON",
+        serde_json::error::Category::Data => "a field is missing or of the wrong type",
+        serde_json::error::Category::Eof => "it ends early",
+    };
+    format!("{kind} (line {}, column {})", error.line(), error.column())
+}
+
+impl Envelope {
+    /// Wraps a message of an edge.
+    #[must_use]
+    pub fn up(header: Header, message: &Up) -> Self {
+        Self::wrap(header, message.kind(), message.body())
+    }
+
+    /// Wraps a message of the controller.
+    #[must_use]
+    pub fn down(header: Header, message: &Down) -> Self {
+        Self::wrap(header, message.kind(), message.body())
+    }
+
+    fn wrap(header: Header, kind: &str, body: String) -> Self {
+        Self { v: 1, t: kind.to_owned(), header, body, kid: None, sig: None }
+    }
+
+    /// The bytes on the wire.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("an envelope has string keys and no failing serializer")
+    }
+
+    fn read(payload: &[u8]) -> Result<Self, WireError> {
+        if payload.len() > MAX_ENVELOPE_BYTES {
+            return Err(WireError::TooLarge { size: payload.len() });
+        }
+        let envelope: Self =
+            serde_json::from_slice(payload).map_err(|e| WireError::NotAnEnvelope { reason: describe(&e) })?;
+        if envelope.v != 1 {
+            return Err(WireError::UnknownFormat { format: envelope.v });
+        }
+        Ok(envelope)
+    }
+
+    fn unknown_kind(self) -> WireError {
+        WireError::UnknownKind { kind: self.t.chars().take(32).collect(), header: self.header }
+    }
+
+    /// Reads a payload that came from an edge.
+    ///
+    /// # Errors
+    /// [`WireError`]: what is wrong with it. No error quotes the payload.
+    pub fn read_up(payload: &[u8]) -> Result<(Header, Up), WireError> {
+        let envelope = Self::read(payload)?;
+        let header = envelope.header;
+        match Up::read(&envelope.t, &envelope.body) {
+            None => Err(envelope.unknown_kind()),
+            Some((_, Ok(message))) => Ok((header, message)),
+            Some((kind, Err(e))) => Err(WireError::BadBody { kind, reason: describe(&e), header }),
+        }
+    }
+
+    /// Reads a payload that came from a controller.
+    ///
+    /// # Errors
+    /// [`WireError`]: what is wrong with it. No error quotes the payload.
+    pub fn read_down(payload: &[u8]) -> Result<(Header, Down), WireError> {
+        let envelope = Self::read(payload)?;
+        let header = envelope.header;
+        match Down::read(&envelope.t, &envelope.body) {
+            None => Err(envelope.unknown_kind()),
+            Some((_, Ok(message))) => Ok((header, message)),
+            Some((kind, Err(e))) => Err(WireError::BadBody { kind, reason: describe(&e), header }),
+        }
+    }
+}

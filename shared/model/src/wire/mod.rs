@@ -1,0 +1,15 @@
+//! What travels between controller and agent: topics, the envelope and the messages.
+//!
+//! The contract is docs/protocol.md together with one golden JSON file per message in `shared/model/golden/`.
+
+mod envelope;
+mod message;
+mod topics;
+
+pub use envelope::{Envelope, Header, WireError};
+pub use message::{
+    Attempt, Birth, By, Bye, Config, ControllerPresence, Counters, DesiredRun, Down, Dropped, Fault, Heartbeat, Hello,
+    HelloLimits, Inventory, InventoryItem, Origin, Ping, Received, Report, RunReport, SecretValue, Set, SetResult, Up,
+    Want, Welcome, Will, root,
+};
+pub use topics::{EdgeTopic, Topics};
