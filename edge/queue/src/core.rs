@@ -1,0 +1,519 @@
+//! The queue without its thread: what handles share with the writer, and the writer's single step. Tests call
+//! [`Core::step`] by hand, so that every crash happens at a known write.
+
+use std::{
+    collections::VecDeque,
+    io, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    catalog::{Catalog, Look, ReadPlan, Room},
+    config::{QueueConfig, WhenFull},
+    cursor::Cursor,
+    disk::{Disk, DiskFile, read_chunk},
+    error::{AppendError, QueueError, ReadError},
+    record::{MAX_TOPIC_BYTES, Parsed, Record, Stored, find_magic, parse},
+    recover::recover,
+    segment::{self, SEGMENT_HEADER},
+    stats::{QueueStats, Recovery},
+    writer::Writer,
+};
+
+/// Most bytes of one batch: one write and one sync.
+const MAX_BATCH_BYTES: u64 = 1 << 20;
+/// How much of a file is read at once.
+const READ_CHUNK: u64 = 128 << 10;
+/// Records looked at in one go when old ones are dropped.
+const EXPIRE_CHUNK: usize = 512;
+
+/// Tells the caller of `append` how it ended.
+pub(crate) type Done = Box<dyn FnOnce(Result<u64, AppendError>) + Send>;
+/// Called without arguments when something happened.
+pub(crate) type Callback = Arc<dyn Fn() + Send + Sync>;
+
+/// What handles share with the writer.
+pub(crate) struct Core {
+    disk: Arc<dyn Disk>,
+    state: Mutex<State>,
+    wake: Condvar,
+    /// The file the last read was from.
+    reading: Mutex<Option<(u64, Box<dyn DiskFile>)>>,
+}
+
+struct State {
+    catalog: Catalog,
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: u64,
+    /// Somebody was refused with `Full` and wants to hear of space.
+    refused: bool,
+    /// Drop what is too old at this wall clock.
+    expire_at_ms: Option<i64>,
+    /// Something happened since the writer last looked.
+    signal: bool,
+    closing: bool,
+    on_durable: Option<Callback>,
+    on_space: Option<Callback>,
+}
+
+struct Waiting {
+    record: Record,
+    done: Done,
+}
+
+/// How a step of the writer ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Something was done, there may be more.
+    Worked,
+    /// A write or sync failed; the batch was told.
+    Failed,
+    /// Nothing can be done now.
+    Idle,
+}
+
+enum Plan {
+    Idle,
+    Expire(i64),
+    Roll { base: u64, size: u64 },
+    Write { base: u64, batch: Vec<Waiting> },
+}
+
+impl Core {
+    /// Takes the lock, recovers the log, and returns both halves.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        config: QueueConfig,
+        now_ms: i64,
+    ) -> Result<(Core, Writer, Recovery), QueueError> {
+        let io = |doing| move |source| QueueError::Io { dir: dir.to_owned(), doing, source };
+        let lock = disk
+            .lock()
+            .map_err(io("take the lock"))?
+            .ok_or_else(|| QueueError::Locked { dir: dir.to_owned() })?;
+        let (cursor, released) = Cursor::open(&*disk);
+        let recovered = recover(&*disk, released).map_err(io("read the segments"))?;
+        let recovery = recovered.recovery;
+        let state = State {
+            catalog: Catalog::new(config, recovered),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            refused: false,
+            expire_at_ms: Some(now_ms),
+            signal: true,
+            closing: false,
+            on_durable: None,
+            on_space: None,
+        };
+        let core = Core {
+            disk: Arc::clone(&disk),
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            reading: Mutex::new(None),
+        };
+        Ok((core, Writer::new(disk, cursor, lock), recovery))
+    }
+
+    pub(crate) fn append(&self, record: Record, done: Done) {
+        let mut state = self.state();
+        let bytes = record.disk_len();
+        let limit = state.catalog.config.max_record();
+        let refusal = if state.closing {
+            AppendError::Closed
+        } else if bytes > limit || record.topic.len() > MAX_TOPIC_BYTES {
+            state.catalog.dropped.too_large += 1;
+            AppendError::TooLarge { bytes, limit }
+        } else if !state.waiting.is_empty()
+            && state.waiting_bytes + bytes > state.catalog.config.waiting_bound()
+        {
+            state.refused = true;
+            if record.qos == 0 {
+                state.catalog.dropped.full += 1;
+            }
+            AppendError::Full
+        } else {
+            state.waiting_bytes += bytes;
+            state.waiting.push_back(Waiting { record, done });
+            self.signal(state);
+            return;
+        };
+        drop(state);
+        done(Err(refusal));
+    }
+
+    pub(crate) fn release(&self, offset: u64) {
+        let mut state = self.state();
+        state.catalog.release(offset);
+        self.signal(state);
+    }
+
+    pub(crate) fn expire(&self, now_ms: i64) {
+        let mut state = self.state();
+        state.expire_at_ms = Some(now_ms);
+        self.signal(state);
+    }
+
+    pub(crate) fn reconfigure(&self, config: QueueConfig) {
+        let mut state = self.state();
+        state.catalog.config = config;
+        self.signal(state);
+    }
+
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closing = true;
+        self.signal(state);
+    }
+
+    pub(crate) fn set_on_durable(&self, callback: Option<Callback>) {
+        self.state().on_durable = callback;
+    }
+
+    pub(crate) fn set_on_space(&self, callback: Option<Callback>) {
+        self.state().on_space = callback;
+    }
+
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        let state = self.state();
+        !state.closing
+            && (state.waiting.is_empty()
+                || state.waiting_bytes + bytes <= state.catalog.config.waiting_bound())
+    }
+
+    pub(crate) fn stats(&self) -> QueueStats {
+        let state = self.state();
+        state.catalog.stats(state.waiting.len() as u64)
+    }
+
+    /// Records from memory; `None` when a file must be read.
+    pub(crate) fn read_cached(
+        &self,
+        offset: u64,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Option<Vec<Stored>> {
+        match self.state().catalog.look(offset, max_records.max(1), max_bytes) {
+            Look::Here(found) => Some(found),
+            Look::OnDisk(_) => None,
+        }
+    }
+
+    pub(crate) fn read_from(
+        &self,
+        mut offset: u64,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Stored>, ReadError> {
+        loop {
+            let plan = match self.state().catalog.look(offset, max_records.max(1), max_bytes) {
+                Look::Here(found) => return Ok(found),
+                Look::OnDisk(plan) => plan,
+            };
+            let found = self.read_segment(plan, max_records.max(1), max_bytes);
+            let mut state = self.state();
+            match found {
+                Ok((records, gaps)) => {
+                    for (first, last) in gaps {
+                        state.catalog.unreadable(plan.base, first, last);
+                    }
+                    if !records.is_empty() {
+                        return Ok(records);
+                    }
+                    offset = plan.last + 1; // nothing readable up to the end of this segment
+                }
+                Err(source) if state.catalog.has_segment(plan.base) => {
+                    return Err(ReadError { segment: segment::name(plan.base), source });
+                }
+                Err(_) => {} // dropped meanwhile: look again
+            }
+        }
+    }
+
+    /// Does one piece of work: deletes, drops what is too old, starts a segment, or commits a batch.
+    pub(crate) fn step(&self, writer: &mut Writer) -> Step {
+        let (cursor, removable, plan) = {
+            let mut state = self.state();
+            let plan = state.plan(writer.room());
+            (state.catalog.cursor(), state.catalog.take_removable(), plan)
+        };
+        writer.write_cursor(cursor);
+        self.remove(writer, &removable);
+        match plan {
+            Plan::Idle => Step::Idle,
+            Plan::Expire(now_ms) => {
+                self.drop_expired(now_ms);
+                Step::Worked
+            }
+            Plan::Roll { base, size } => match writer.roll(base, size) {
+                Ok(()) => {
+                    self.state().catalog.rolled(base, size);
+                    Step::Worked
+                }
+                Err(error) => self.roll_failed(error),
+            },
+            Plan::Write { base, batch } => self.commit(writer, base, batch),
+        }
+    }
+
+    /// Sleeps until there is something to look at; `false` when the queue is closing and there is not.
+    pub(crate) fn wait(&self) -> bool {
+        let mut state = self.state();
+        while !state.signal {
+            if state.closing {
+                return false;
+            }
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.signal = false;
+        true
+    }
+
+    /// Sleeps after a failed write, unless the queue is closing.
+    pub(crate) fn pause(&self, pause: Duration) {
+        let state = self.state();
+        let closing = |state: &mut State| !state.closing;
+        drop(self.wake.wait_timeout_while(state, pause, closing).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The writer's last act: the cursor is written, whoever still waits is refused.
+    pub(crate) fn finish(&self, writer: &mut Writer) {
+        let (cursor, left) = {
+            let mut state = self.state();
+            state.closing = true;
+            state.waiting_bytes = 0;
+            (state.catalog.cursor(), mem::take(&mut state.waiting))
+        };
+        if cursor != writer.cursor_written() {
+            writer.write_cursor(cursor);
+        }
+        for waiting in left {
+            tell(waiting.done, Err(AppendError::Closed));
+        }
+    }
+
+    fn commit(&self, writer: &mut Writer, base: u64, batch: Vec<Waiting>) -> Step {
+        let (records, dones): (Vec<Record>, Vec<Done>) =
+            batch.into_iter().map(|waiting| (waiting.record, waiting.done)).unzip();
+        let places = match writer.commit(base, &records) {
+            Ok(places) => places,
+            Err(error) => {
+                let lost = records.iter().filter(|record| record.qos == 0).count() as u64;
+                let space = {
+                    let mut state = self.state();
+                    state.failed(lost);
+                    state.space()
+                };
+                return fail(error, dones, space);
+            }
+        };
+        let stored = (base..).zip(records).map(|(offset, record)| Stored { offset, record });
+        let (durable, space) = {
+            let mut state = self.state();
+            state.catalog.committed(stored.zip(places).collect());
+            (state.on_durable.clone(), state.space())
+        };
+        for (offset, done) in (base..).zip(dones) {
+            tell(done, Ok(offset));
+        }
+        for callback in durable.into_iter().chain(space) {
+            guarded(|| callback());
+        }
+        Step::Worked
+    }
+
+    /// No new segment: on a full disk the oldest one may go, else everybody who waits is told.
+    fn roll_failed(&self, error: io::Error) -> Step {
+        let mut state = self.state();
+        if error.kind() == io::ErrorKind::StorageFull
+            && state.catalog.config.when_full == WhenFull::DropOldest
+            && state.catalog.drop_oldest()
+        {
+            tracing::warn!(%error, "disk full: the queue drops its oldest segment");
+            return Step::Worked;
+        }
+        let batch = mem::take(&mut state.waiting);
+        state.waiting_bytes = 0;
+        let lost = batch.iter().filter(|waiting| waiting.record.qos == 0).count() as u64;
+        state.failed(lost);
+        let space = state.space();
+        drop(state);
+        fail(error, batch.into_iter().map(|waiting| waiting.done).collect(), space)
+    }
+
+    /// Deletes segments, and does not keep one alive that was read last.
+    fn remove(&self, writer: &mut Writer, bases: &[u64]) {
+        writer.remove(bases);
+        if !bases.is_empty()
+            && let Ok(mut reading) = self.reading.try_lock()
+        {
+            reading.take_if(|(base, _)| bases.contains(base));
+        }
+    }
+
+    fn drop_expired(&self, now_ms: i64) {
+        let limit_ms = {
+            let mut state = self.state();
+            let Some(age) = state.catalog.config.max_age else { return };
+            let limit_ms = now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+            state.catalog.expire_segments(limit_ms);
+            limit_ms
+        };
+        loop {
+            let from = self.state().catalog.cursor() + 1;
+            let found = match self.read_from(from, EXPIRE_CHUNK, READ_CHUNK as usize) {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look for expired messages");
+                    return;
+                }
+            };
+            let old = found.iter().take_while(|stored| stored.record.at_ms < limit_ms);
+            let Some(last) = old.last().map(|stored| stored.offset) else { return };
+            self.state().catalog.expire_to(last);
+        }
+    }
+
+    /// Reads one segment as `plan` says: the records, and the runs of offsets that are unreadable.
+    fn read_segment(&self, plan: ReadPlan, max_records: usize, max_bytes: usize) -> io::Result<Found> {
+        let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if reading.as_ref().is_none_or(|(base, _)| *base != plan.base) {
+            *reading = Some((plan.base, self.disk.open(&segment::name(plan.base))?));
+        }
+        let Some((_, file)) = reading.as_ref() else { return Ok((Vec::new(), Vec::new())) };
+        scan(&**file, plan, max_records, max_bytes)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn signal(&self, mut state: MutexGuard<'_, State>) {
+        state.signal = true;
+        drop(state);
+        self.wake.notify_all();
+    }
+}
+
+impl State {
+    fn plan(&mut self, room: u64) -> Plan {
+        if let Some(now_ms) = self.expire_at_ms.take() {
+            return Plan::Expire(now_ms);
+        }
+        let Some(first) = self.waiting.front().map(|waiting| waiting.record.disk_len()) else {
+            return Plan::Idle;
+        };
+        let base = self.catalog.next();
+        if first > room {
+            let size = self.catalog.config.segment_size().max(first + SEGMENT_HEADER);
+            return match self.catalog.room_for(size) {
+                Room::Yes => Plan::Roll { base, size },
+                Room::Blocked => Plan::Idle,
+            };
+        }
+        let mut bytes = 0;
+        let fitting = self.waiting.iter().take_while(|waiting| {
+            bytes += waiting.record.disk_len();
+            bytes <= room && bytes <= MAX_BATCH_BYTES.max(first)
+        });
+        let count = fitting.count();
+        let batch: Vec<Waiting> = self.waiting.drain(..count).collect();
+        self.waiting_bytes -= batch.iter().map(|waiting| waiting.record.disk_len()).sum::<u64>();
+        Plan::Write { base, batch }
+    }
+
+    fn failed(&mut self, lost: u64) {
+        self.catalog.faulted = true;
+        self.catalog.dropped.disk += lost;
+    }
+
+    /// Whom to tell that there is space, when somebody was refused and enough went away.
+    fn space(&mut self) -> Option<Callback> {
+        if !self.refused || self.waiting_bytes > self.catalog.config.waiting_bound() / 2 {
+            return None;
+        }
+        self.refused = false;
+        self.on_space.clone()
+    }
+}
+
+/// Records, and runs of unreadable offsets (first, last).
+type Found = (Vec<Stored>, Vec<(u64, u64)>);
+
+fn scan(file: &dyn DiskFile, plan: ReadPlan, max_records: usize, max_bytes: usize) -> io::Result<Found> {
+    let (mut records, mut gaps) = (Vec::new(), Vec::new());
+    let (mut pos, mut want, mut bytes) = (plan.from, READ_CHUNK, 0);
+    let mut expected = plan.start;
+    while pos < plan.end {
+        let here = want.min(plan.end - pos);
+        let buf = read_chunk(file, pos, usize::try_from(here).map_err(io::Error::other)?)?;
+        let whole = buf.len() as u64 == plan.end - pos;
+        let mut at = 0;
+        want = READ_CHUNK;
+        while at < buf.len() {
+            match parse(&buf[at..]) {
+                Parsed::Record(view) if view.offset < plan.start => at += view.len,
+                Parsed::Record(view) if view.offset >= expected && view.offset <= plan.last => {
+                    bytes += view.len;
+                    let full = records.len() >= max_records || (bytes > max_bytes && !records.is_empty());
+                    if full {
+                        return Ok((records, gaps));
+                    }
+                    if view.offset > expected {
+                        gaps.push((expected, view.offset - 1));
+                    }
+                    expected = view.offset + 1;
+                    at += view.len;
+                    records.push(view.to_stored());
+                }
+                Parsed::Short(needed) if !whole && pos + (at + needed) as u64 <= plan.end => {
+                    want = READ_CHUNK.max(needed as u64);
+                    break;
+                }
+                Parsed::Record(_) | Parsed::Short(_) | Parsed::Bad => match find_magic(&buf, at + 1) {
+                    Some(next) => at = next,
+                    // Keep what may be the beginning of a magic for the next chunk.
+                    None if whole => at = buf.len(),
+                    None => {
+                        at = buf.len().saturating_sub(3).max(at + 1);
+                        break;
+                    }
+                },
+            }
+        }
+        if buf.is_empty() {
+            break; // the file is shorter than it was: the rest is unreadable
+        }
+        pos += at as u64;
+    }
+    if expected <= plan.last {
+        gaps.push((expected, plan.last));
+    }
+    Ok((records, gaps))
+}
+
+fn fail(error: io::Error, dones: Vec<Done>, space: Option<Callback>) -> Step {
+    tracing::error!(%error, messages = dones.len(), "cannot write the queue to disk: nothing is acknowledged");
+    let error = Arc::new(error);
+    for done in dones {
+        tell(done, Err(AppendError::Disk(Arc::clone(&error))));
+    }
+    if let Some(callback) = space {
+        guarded(|| callback());
+    }
+    Step::Failed
+}
+
+fn tell(done: Done, result: Result<u64, AppendError>) {
+    guarded(move || done(result));
+}
+
+/// Runs a caller's callback. One that panics must not end the writer, which all others wait for.
+fn guarded(callback: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+        tracing::error!("a callback of the queue panicked");
+    }
+}

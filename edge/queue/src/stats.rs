@@ -1,0 +1,63 @@
+//! Numbers a queue tells about itself.
+
+/// Records that did not reach the reader, by reason, since the queue was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DropCounts {
+    /// Dropped with the oldest segment to make room, or QoS 0 and refused with `Full`.
+    pub full: u64,
+    /// Older than `max_age`.
+    pub age: u64,
+    /// Accepted once, now unreadable.
+    pub corrupt: u64,
+    /// Larger than the queue takes.
+    pub too_large: u64,
+    /// QoS 0 and refused because of a disk error. (QoS 1 stays with its sender and is not lost.)
+    pub disk: u64,
+}
+
+impl DropCounts {
+    /// The sum over all reasons.
+    pub fn total(&self) -> u64 {
+        self.full + self.age + self.corrupt + self.too_large + self.disk
+    }
+}
+
+/// A snapshot of one queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueStats {
+    /// Durable records that are not released.
+    pub queued: u64,
+    /// Their bytes on disk, to within 16 KiB per partly released segment.
+    pub bytes: u64,
+    /// When the oldest of them was accepted (wall clock, ms); up to 16 KiB of records too early.
+    pub oldest_at_ms: Option<i64>,
+    /// Records that wait in memory for the disk or for room.
+    pub waiting: u64,
+    /// Highest durable offset; 0 when nothing was ever appended.
+    pub tail: u64,
+    /// Highest released (or dropped) offset.
+    pub released: u64,
+    /// Records made durable since the queue was opened.
+    pub appended_total: u64,
+    /// Records released by the reader since the queue was opened.
+    pub released_total: u64,
+    /// Batches (one write, one `fdatasync` each) since the queue was opened.
+    pub commits_total: u64,
+    /// Records lost, by reason.
+    pub dropped: DropCounts,
+    /// The last write or sync failed and none has succeeded since.
+    pub faulted: bool,
+}
+
+/// What opening a queue found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Records that are there and not released.
+    pub records: u64,
+    /// Records that had been accepted and are unreadable.
+    pub skipped_bad: u64,
+    /// Bytes cut off the end: written, but never acknowledged.
+    pub truncated_bytes: u64,
+    /// The cursor file was missing or damaged beside existing segments: everything kept is sent again.
+    pub cursor_lost: bool,
+}

@@ -1,0 +1,250 @@
+//! The queue as callers see it, with its writer thread.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use super::{disk::FakeDisk, id_of, record, small};
+use crate::{AppendError, Queue, QueueConfig, QueueError, Record, WhenFull};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn open(dir: &Path, config: QueueConfig) -> Queue {
+    Queue::open(dir, config, 0).unwrap().0
+}
+
+/// Hands over a record; the answer comes through the channel.
+fn send(queue: &Queue, record: Record) -> mpsc::Receiver<Result<u64, AppendError>> {
+    let (tx, rx) = mpsc::channel();
+    queue.append(record, move |result| {
+        let _ = tx.send(result);
+    });
+    rx
+}
+
+fn put(queue: &Queue, id: u64) -> u64 {
+    send(queue, record(id, 100)).recv_timeout(DEADLINE).unwrap().unwrap()
+}
+
+fn ids(queue: &Queue, from: u64) -> Vec<u64> {
+    let mut found = Vec::new();
+    let mut from = from;
+    loop {
+        let some = queue.read_from(from, 16, 4096).unwrap();
+        let Some(last) = some.last() else { return found };
+        from = last.offset + 1;
+        found.extend(some.iter().map(|stored| id_of(&stored.record)));
+    }
+}
+
+#[test]
+fn records_come_back_in_order_after_a_restart_and_offsets_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path(), small(WhenFull::Block, 64 << 10));
+    assert_eq!((1..=30).map(|id| put(&queue, id)).collect::<Vec<_>>(), (1..=30).collect::<Vec<_>>());
+    queue.release(25);
+    queue.close();
+    let (queue, recovery) = Queue::open(dir.path(), small(WhenFull::Block, 64 << 10), 0).unwrap();
+    assert_eq!(recovery.records, 5);
+    assert_eq!(ids(&queue, 1), (26..=30).collect::<Vec<_>>());
+    queue.release(30);
+    assert_eq!(queue.stats().queued, 0);
+    assert_eq!(queue.stats().bytes, 0);
+    drop(queue);
+    let queue = open(dir.path(), small(WhenFull::Block, 64 << 10));
+    assert_eq!(put(&queue, 31), 31);
+    assert_eq!(ids(&queue, 1), [31]);
+}
+
+#[test]
+fn a_record_keeps_every_field_and_empty_payloads() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path(), QueueConfig::default());
+    let sent = Record { payload: bytes::Bytes::new(), qos: 2, retain: true, at_ms: -5, ..record(8, 0) };
+    send(&queue, sent.clone()).recv_timeout(DEADLINE).unwrap().unwrap();
+    drop(queue);
+    let queue =
+        Queue::open(dir.path(), QueueConfig { max_age: None, ..QueueConfig::default() }, 0).unwrap().0;
+    assert_eq!(queue.read_cached(1, 1, 1), None);
+    assert_eq!(queue.read_from(1, 1, 1).unwrap()[0].record, sent);
+}
+
+#[test]
+fn many_appends_share_a_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path(), QueueConfig::default());
+    let answers: Vec<_> = (0..2000).map(|id| send(&queue, record(id, 100))).collect();
+    for (offset, answer) in (1..).zip(answers) {
+        assert_eq!(answer.recv_timeout(DEADLINE).unwrap().unwrap(), offset);
+    }
+    assert!(queue.stats().commits_total < 2000, "{} commits", queue.stats().commits_total);
+}
+
+#[test]
+fn a_blocking_queue_holds_records_back_until_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = QueueConfig { max_waiting_bytes: 400, ..small(WhenFull::Block, 4096) };
+    let queue = open(dir.path(), config);
+    let (space, spaces) = mpsc::channel();
+    queue.on_space(move || {
+        let _ = space.send(());
+    });
+    let mut taken = 0;
+    let parked = loop {
+        let answer = send(&queue, record(taken + 1, 100));
+        match answer.recv_timeout(Duration::from_millis(200)) {
+            Ok(result) => taken = result.unwrap(),
+            Err(_) => break answer, // blocked: nothing else comes until something is released
+        }
+    };
+    assert!((18..=26).contains(&taken), "{taken} records of 143 bytes in 4096");
+    let second = send(&queue, record(taken + 2, 100));
+    let refused = send(&queue, record(taken + 3, 100));
+    assert!(matches!(refused.recv_timeout(DEADLINE).unwrap(), Err(AppendError::Full)));
+    assert!(!queue.has_room(100));
+    assert_eq!(queue.stats().dropped.total(), 0, "QoS 1 stays with its sender");
+    queue.release(taken);
+    assert_eq!(parked.recv_timeout(DEADLINE).unwrap().unwrap(), taken + 1);
+    assert_eq!(second.recv_timeout(DEADLINE).unwrap().unwrap(), taken + 2);
+    spaces.recv_timeout(DEADLINE).unwrap();
+    assert!(queue.has_room(100));
+}
+
+#[test]
+fn closing_refuses_what_has_no_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path(), small(WhenFull::Block, 4096));
+    let answers: Vec<_> = (1..=60).map(|id| send(&queue, record(id, 100))).collect();
+    queue.close();
+    let results: Vec<_> = answers.iter().map(|answer| answer.recv_timeout(DEADLINE).unwrap()).collect();
+    let accepted = results.iter().filter(|result| result.is_ok()).count();
+    assert!(results[accepted..].iter().all(|result| matches!(result, Err(AppendError::Closed))));
+    let late = send(&queue, record(61, 1));
+    assert!(matches!(late.recv_timeout(DEADLINE).unwrap(), Err(AppendError::Closed)));
+    let queue = open(dir.path(), small(WhenFull::Block, 4096));
+    assert_eq!(ids(&queue, 1).len(), accepted);
+}
+
+#[test]
+fn dropping_the_oldest_is_counted_and_the_reader_jumps() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path(), small(WhenFull::DropOldest, 4096));
+    for id in 1..=100 {
+        put(&queue, id);
+    }
+    let left = ids(&queue, 1);
+    assert_eq!(left.last(), Some(&100));
+    assert!(left.len() >= 12, "{} left", left.len());
+    let stats = queue.stats();
+    assert_eq!(stats.queued, left.len() as u64);
+    assert_eq!(stats.dropped.full, 100 - left.len() as u64);
+    assert_eq!(stats.oldest_at_ms, Some(i64::try_from(left[0]).unwrap()));
+    queue.release(3); // dropped long ago
+    assert_eq!(ids(&queue, 1), left);
+    assert_eq!(ids(&queue, 50), left, "a reader behind jumps forward");
+    queue.close();
+    let disk: u64 =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!(disk <= 4096 + 1024 + 24, "{disk} bytes on disk");
+}
+
+#[test]
+fn old_records_go_by_segment_and_by_prefix() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = QueueConfig { max_age: Some(Duration::from_millis(10)), ..small(WhenFull::Block, 64 << 10) };
+    let queue = open(dir.path(), config.clone());
+    for id in 1..=40 {
+        put(&queue, id); // accepted at id ms
+    }
+    queue.expire(40); // older than 30 ms: 1 to 29
+    put(&queue, 41); // the writer has seen the order before
+    assert_eq!(ids(&queue, 1), (30..=41).collect::<Vec<_>>());
+    assert_eq!(queue.stats().dropped.age, 29);
+    queue.close();
+    let queue = Queue::open(dir.path(), config, 1000).unwrap().0;
+    put(&queue, 2000);
+    assert_eq!(ids(&queue, 1), [2000]);
+}
+
+#[test]
+fn a_record_that_never_fits_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path(), small(WhenFull::DropOldest, 8192));
+    let answer = send(&queue, record(1, 4096)).recv_timeout(DEADLINE).unwrap();
+    assert!(matches!(answer, Err(AppendError::TooLarge { limit: 4096, .. })));
+    assert_eq!(queue.stats().dropped.too_large, 1);
+    // Larger than a segment, but permitted: it gets one of its own.
+    send(&queue, record(2, 4000)).recv_timeout(DEADLINE).unwrap().unwrap();
+    put(&queue, 3);
+    drop(queue);
+    assert_eq!(ids(&open(dir.path(), small(WhenFull::DropOldest, 8192)), 1), [2, 3]);
+}
+
+#[test]
+fn a_queue_opens_once_and_is_destroyed_only_when_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("queue");
+    let queue = open(&dir, QueueConfig::default());
+    put(&queue, 1);
+    assert!(matches!(Queue::open(&dir, QueueConfig::default(), 0), Err(QueueError::Locked { .. })));
+    assert!(matches!(Queue::destroy(&dir), Err(QueueError::Locked { .. })));
+    queue.close();
+    Queue::destroy(&dir).unwrap();
+    assert!(!dir.exists());
+    Queue::destroy(&dir).unwrap();
+}
+
+#[test]
+fn the_reader_is_woken_and_a_panic_of_its_callback_is_survived() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path(), QueueConfig::default());
+    queue.on_durable(|| panic!("on purpose"));
+    put(&queue, 1);
+    let (woken, wakes) = mpsc::channel();
+    queue.on_durable(move || {
+        let _ = woken.send(());
+    });
+    put(&queue, 2);
+    wakes.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(queue.read_cached(2, 10, 1000).unwrap().len(), 1);
+}
+
+#[test]
+fn a_failed_sync_acknowledges_nothing_and_the_next_segment_goes_on() {
+    let disk = FakeDisk::default();
+    let config = small(WhenFull::Block, 64 << 10);
+    let queue = Queue::start(Arc::new(disk.clone()), Path::new("q"), config, 0).unwrap().0;
+    assert_eq!(put(&queue, 1), 1);
+    disk.fail(2, io::ErrorKind::Other); // the write works, the sync does not
+    let answer = send(&queue, record(2, 100)).recv_timeout(DEADLINE).unwrap();
+    assert!(matches!(answer, Err(AppendError::Disk(_))));
+    assert!(queue.stats().faulted);
+    assert_eq!(put(&queue, 3), 2, "the failed record's offset was never given out");
+    assert!(!queue.stats().faulted);
+    assert_eq!(ids(&queue, 1), [1, 3]);
+    assert_eq!(disk.segments().len(), 2);
+}
+
+#[test]
+fn a_full_disk_costs_the_oldest_segment_or_is_told() {
+    let full = |when_full| {
+        let disk = FakeDisk::default();
+        let queue =
+            Queue::start(Arc::new(disk.clone()), Path::new("q"), small(when_full, 64 << 10), 0).unwrap().0;
+        for id in 1..=18 {
+            put(&queue, id); // six to a segment: the next one needs a fourth
+        }
+        disk.fail(2, io::ErrorKind::StorageFull); // the first operation shortens the full segment
+        let answer = send(&queue, record(19, 100)).recv_timeout(DEADLINE).unwrap();
+        (answer, queue.stats(), ids(&queue, 1))
+    };
+    let (answer, stats, left) = full(WhenFull::DropOldest);
+    assert_eq!(answer.unwrap(), 19);
+    assert_eq!((stats.dropped.full, left), (6, (7..=19).collect::<Vec<_>>()));
+    let (answer, stats, left) = full(WhenFull::Block);
+    assert!(matches!(answer, Err(AppendError::Disk(_))));
+    assert_eq!((stats.dropped.full, left), (0, (1..=18).collect::<Vec<_>>()));
+}
