@@ -1,0 +1,85 @@
+//! Keeps the state directory in step with the hub: sessions before a client hears of a change, retained messages in
+//! the background.
+
+use crate::hub::Hub;
+use crate::stats::count;
+use crate::store::{self, Loaded, Store};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The writer of one state directory.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    dir: PathBuf,
+    hub: Arc<Hub>,
+    store: Arc<Mutex<Store>>,
+    /// The revision of the sessions that is on disk; held while writing, so that writers wait for one another and those
+    /// who waited find their change written.
+    saved: tokio::sync::Mutex<u64>,
+}
+
+impl Keeper {
+    /// Opens `dir`, puts what it holds into `hub`, and writes the log anew. Blocking.
+    pub fn open(dir: &Path, hub: Arc<Hub>) -> io::Result<Self> {
+        let (mut store, Loaded { retained, sessions }) = Store::open(dir)?;
+        let lost = retained.values().filter(|message| !hub.restore_retained(message)).count();
+        let lost_sessions = sessions.iter().filter(|(id, filters)| !hub.restore_session(id, filters)).count();
+        if lost + lost_sessions > 0 {
+            tracing::warn!(
+                retained = lost,
+                sessions = lost_sessions,
+                "saved state is beyond the limits and was left out"
+            );
+        }
+        hub.retained_not_saved();
+        store.save_retained(&hub.retained_changes())?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            hub,
+            store: Arc::new(Mutex::new(store)),
+            saved: tokio::sync::Mutex::new(0),
+        })
+    }
+
+    /// Returns when every change of persistent sessions made until now is on disk, or could not be written, which is
+    /// logged and counted.
+    pub async fn save_sessions(&self) {
+        let wanted = self.hub.revision();
+        let mut saved = self.saved.lock().await;
+        if *saved >= wanted {
+            return;
+        }
+        let (revision, sessions) = self.hub.saved_sessions();
+        let dir = self.dir.clone();
+        let written = tokio::task::spawn_blocking(move || store::save_sessions(&dir, &sessions)).await;
+        match written.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(()) => *saved = revision,
+            Err(error) => self.failed("sessions", &error),
+        }
+    }
+
+    /// Writes the retained messages that changed.
+    pub async fn save_retained(&self) {
+        let live_bytes = self.hub.stats().retained_bytes;
+        let store = Arc::clone(&self.store);
+        let hub = Arc::clone(&self.hub);
+        let written = tokio::task::spawn_blocking(move || {
+            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            if store.wants_rewrite(live_bytes) {
+                hub.retained_not_saved();
+            }
+            let changes = hub.retained_changes();
+            if changes.topics.is_empty() && !changes.whole { Ok(()) } else { store.save_retained(&changes) }
+        });
+        if let Err(error) = written.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            self.hub.retained_not_saved();
+            self.failed("retained messages", &error);
+        }
+    }
+
+    fn failed(&self, what: &str, error: &io::Error) {
+        count(&self.hub.counters.state_write_errors, 1);
+        tracing::error!(dir = %self.dir.display(), %error, "writing {what} to the state directory failed, it is tried again");
+    }
+}
