@@ -7,6 +7,7 @@ pub mod digest;
 pub mod ids;
 pub mod limits;
 pub mod placement;
+pub mod rule;
 pub mod time;
 pub mod topic;
 pub mod version;

@@ -1,0 +1,51 @@
+//! Sync rules: what an operator writes, what is wrong with it, and what an agent gets to run.
+//!
+//! A rule goes through four forms, each a type, so that nothing is checked twice:
+//!
+//! ```text
+//! text --parse--> Draft --validate--> ValidRule --render(edge, variables)--> Rendered bytes --EdgeRule::from_rendered-->
+//! ```
+//!
+//! * [`Draft`]: fields have the right types; the text's places are remembered for messages.
+//! * [`ValidRule`]: makes sense as a whole; the cloud stores this, the password beside it.
+//! * [`Rendered`]: the exact bytes for one edge, with a digest; stored and sent, never made again by an upgrade.
+//! * [`EdgeRule`]: what the agent runs.
+//!
+//! Leaves to others: versions and history (cloud core), where secrets are kept (stores), queues and connections (agent).
+
+mod check;
+mod decode;
+mod edge;
+mod feature;
+mod located;
+mod loops;
+mod parse;
+mod problem;
+mod quantity;
+mod reader;
+mod render;
+mod rendered;
+mod resolve;
+mod secret;
+mod spec;
+mod template;
+mod url;
+mod valid;
+
+pub use check::Limits;
+pub use edge::{
+    Change, ClientIdClash, Delivery, EdgeQueue, EdgeRemote, EdgeRule, Route, client_id_clash, is_unsupported,
+};
+pub use feature::{Feature, missing_features, requires};
+pub use parse::{Draft, Format, parse};
+pub use problem::{Place, Problem, Problems};
+pub use quantity::{Bytes, InvalidQuantity, Seconds};
+pub use render::{RenderContext, Rendered, render};
+pub use secret::{Secret, SecretInput, SecretRef};
+pub use spec::{
+    DEFAULT_CLIENT_ID, OnDrift, OnWipe, PolicySpec, Qos, QueueSpec, RemoteSpec, RouteSpec, RuleSpec, Start,
+    VarSpec, WhenFull,
+};
+pub use template::BUILT_IN as BUILT_IN_VARIABLES;
+pub use url::BrokerAddress;
+pub use valid::ValidRule;

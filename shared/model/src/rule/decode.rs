@@ -1,0 +1,203 @@
+//! The fields of a rule's file: names, types, defaults. The one place that spells them for reading.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use super::located::Node;
+use super::quantity::InvalidQuantity;
+use super::reader::{Fields, Reader};
+use super::secret::{Secret, SecretInput};
+use super::spec::{
+    OnDrift, OnWipe, PolicySpec, Qos, QueueSpec, RemoteSpec, RouteSpec, RuleSpec, Start, VarSpec, WhenFull,
+    default_client_id, default_keep_alive,
+};
+use crate::ids::RuleName;
+
+const RULE: [&str; 9] =
+    ["name", "mountpoint", "start", "remote", "forwards", "subscriptions", "queue", "policy", "vars"];
+/// `password_set` is what the API answers in place of the password; it is read over, so that an answer can be sent back.
+const REMOTE: [&str; 7] =
+    ["url", "client_id", "username", "password", "keep_alive", "clean_session", "password_set"];
+const ROUTE: [&str; 5] = ["topic", "qos", "strip", "prefix", "retain"];
+const QUEUE: [&str; 3] = ["max_bytes", "max_age", "when_full"];
+const POLICY: [&str; 3] = ["verify_s", "on_wipe", "on_drift"];
+
+/// The words of [`Start`] in files.
+pub(super) const START: [(&str, Start); 2] = [("auto", Start::Auto), ("manual", Start::Manual)];
+/// The words of [`WhenFull`] in files.
+pub(super) const WHEN_FULL: [(&str, WhenFull); 2] =
+    [("drop_oldest", WhenFull::DropOldest), ("block", WhenFull::Block)];
+/// The words of [`OnWipe`] in files.
+pub(super) const ON_WIPE: [(&str, OnWipe); 2] = [("issue", OnWipe::Issue), ("keep", OnWipe::Keep)];
+/// The words of [`OnDrift`] in files.
+pub(super) const ON_DRIFT: [(&str, OnDrift); 2] = [("heal", OnDrift::Heal), ("ask", OnDrift::Ask)];
+
+/// Reads a rule as far as it can be read: what is broken has a stand-in and is noted in the reader.
+pub(super) fn rule(tree: &Node) -> (Reader, Option<(RuleSpec, SecretInput)>) {
+    let mut reader = Reader::default();
+    let Some(fields) = reader.table(tree, String::new(), &RULE) else { return (reader, None) };
+    let Some(stand_in) = RuleName::new("unnamed").ok() else { return (reader, None) };
+    let name = name(&mut reader, &fields).unwrap_or(stand_in);
+    let (remote, secret) = remote(&mut reader, &fields);
+    let spec = RuleSpec {
+        name,
+        mountpoint: reader.text(&fields, "mountpoint").unwrap_or_default(),
+        start: reader.choice(&fields, "start", &START).unwrap_or_default(),
+        remote,
+        forwards: routes(&mut reader, &fields, "forwards"),
+        subscriptions: routes(&mut reader, &fields, "subscriptions"),
+        queue: queue(&mut reader, &fields),
+        policy: policy(&mut reader, &fields),
+        vars: vars(&mut reader, &fields),
+    };
+    (reader, Some((spec, secret)))
+}
+
+pub(super) fn name(reader: &mut Reader, fields: &Fields<'_>) -> Option<RuleName> {
+    if fields.get("name").is_none() {
+        reader.missing(fields, "name", "write name = \"camera-up\"");
+        return None;
+    }
+    let text = reader.text(fields, "name")?;
+    match RuleName::new(text) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            let text = error.to_string();
+            let (what, help) = text.split_once("; ").unwrap_or((&text, "choose another name"));
+            reader.fail(fields.pointer("name"), "bad-name", what, help);
+            None
+        }
+    }
+}
+
+fn remote(reader: &mut Reader, rule: &Fields<'_>) -> (RemoteSpec, SecretInput) {
+    const URL_HELP: &str = "write url = \"mqtt://broker.example:1883\" in [remote]";
+    let mut remote = RemoteSpec {
+        url: String::new(),
+        client_id: default_client_id(),
+        username: None,
+        keep_alive: default_keep_alive(),
+        clean_session: false,
+    };
+    if rule.get("remote").is_none() {
+        reader.missing(rule, "remote", URL_HELP);
+        return (remote, SecretInput::Keep);
+    }
+    let Some(fields) = reader.child(rule, "remote", &REMOTE) else { return (remote, SecretInput::Keep) };
+    if fields.get("url").is_none() {
+        reader.missing(&fields, "url", URL_HELP);
+    }
+    remote.url = reader.text(&fields, "url").unwrap_or_default();
+    if let Some(client_id) = reader.text(&fields, "client_id") {
+        remote.client_id = client_id;
+    }
+    remote.username = reader.text(&fields, "username");
+    if let Some(seconds) = quantity(reader, &fields, "keep_alive", "write \"60s\"; units are s, m, h, d, w") {
+        remote.keep_alive = seconds;
+    }
+    remote.clean_session = reader.flag(&fields, "clean_session").unwrap_or_default();
+    reader.flag(&fields, "password_set");
+    let secret = match reader.text(&fields, "password") {
+        None => SecretInput::Keep,
+        Some(text) if text.is_empty() => SecretInput::Clear,
+        Some(text) => SecretInput::Set(Secret::new(text)),
+    };
+    (remote, secret)
+}
+
+fn routes(reader: &mut Reader, rule: &Fields<'_>, key: &str) -> Vec<RouteSpec> {
+    let mut routes = Vec::new();
+    for (at, node) in reader.list(rule, key) {
+        let Some(fields) = reader.table(node, at, &ROUTE) else {
+            // A stand-in keeps the numbers of the routes after it.
+            routes.push(RouteSpec {
+                topic: String::new(),
+                qos: Qos::default(),
+                strip: String::new(),
+                prefix: String::new(),
+                retain: false,
+            });
+            continue;
+        };
+        if fields.get("topic").is_none() {
+            reader.missing(&fields, "topic", "write topic = \"sensors/#\"");
+        }
+        routes.push(RouteSpec {
+            topic: reader.text(&fields, "topic").unwrap_or_default(),
+            qos: qos(reader, &fields).unwrap_or_default(),
+            strip: reader.text(&fields, "strip").unwrap_or_default(),
+            prefix: reader.text(&fields, "prefix").unwrap_or_default(),
+            retain: reader.flag(&fields, "retain").unwrap_or_default(),
+        });
+    }
+    routes
+}
+
+pub(super) fn qos(reader: &mut Reader, fields: &Fields<'_>) -> Option<Qos> {
+    let number = reader.number(fields, "qos")?;
+    if let Some(qos) = u8::try_from(number).ok().and_then(|number| Qos::try_from(number).ok()) {
+        return Some(qos);
+    }
+    let (what, help) = match number {
+        2 => (
+            "QoS 2 is not offered: messages wait in a queue on disk and are delivered at least once"
+                .to_owned(),
+            "write 1; who receives must bear a message that comes twice",
+        ),
+        other => (format!("{other} is not a QoS"), "write 0 or 1"),
+    };
+    reader.fail(fields.pointer("qos"), "bad-qos", what, help);
+    None
+}
+
+fn quantity<T: FromStr<Err = InvalidQuantity>>(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    key: &str,
+    help: &str,
+) -> Option<T> {
+    let text = reader.text(fields, key)?;
+    match text.parse() {
+        Ok(quantity) => Some(quantity),
+        Err(error) => {
+            reader.fail(fields.pointer(key), "bad-quantity", error.to_string(), help);
+            None
+        }
+    }
+}
+
+fn queue(reader: &mut Reader, rule: &Fields<'_>) -> QueueSpec {
+    let default = QueueSpec::default();
+    let Some(fields) = reader.child(rule, "queue", &QUEUE) else { return default };
+    const SIZE: &str = "write \"64MiB\"; units are B, kB, MB, GB, KiB, MiB, GiB";
+    const AGE: &str = "write \"7d\"; units are s, m, h, d, w";
+    QueueSpec {
+        max_bytes: quantity(reader, &fields, "max_bytes", SIZE).unwrap_or(default.max_bytes),
+        max_age: quantity(reader, &fields, "max_age", AGE).unwrap_or(default.max_age),
+        when_full: reader.choice(&fields, "when_full", &WHEN_FULL).unwrap_or_default(),
+    }
+}
+
+pub(super) fn policy(reader: &mut Reader, rule: &Fields<'_>) -> PolicySpec {
+    let default = PolicySpec::default();
+    let Some(fields) = reader.child(rule, "policy", &POLICY) else { return default };
+    let verify_s = reader.number(&fields, "verify_s").map(|number| {
+        // What does not fit lies outside the bounds too, so the check of the bounds tells it.
+        u32::try_from(number).unwrap_or(if number < 0 { 0 } else { u32::MAX })
+    });
+    PolicySpec {
+        verify_s: verify_s.unwrap_or(default.verify_s),
+        on_wipe: reader.choice(&fields, "on_wipe", &ON_WIPE).unwrap_or_default(),
+        on_drift: reader.choice(&fields, "on_drift", &ON_DRIFT).unwrap_or_default(),
+    }
+}
+
+fn vars(reader: &mut Reader, rule: &Fields<'_>) -> BTreeMap<String, VarSpec> {
+    let mut vars = BTreeMap::new();
+    let Some(fields) = reader.child(rule, "vars", &[]) else { return vars };
+    for entry in fields.entries() {
+        let Some(var) = reader.table(&entry.node, fields.pointer(&entry.key), &["default"]) else { continue };
+        vars.insert(entry.key.clone(), VarSpec { default: reader.text(&var, "default") });
+    }
+    vars
+}

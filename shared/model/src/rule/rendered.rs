@@ -1,0 +1,257 @@
+//! The bytes of a rendered rule: one JSON object with fixed fields in a fixed order. Written once, read for ever, so a
+//! field is only ever added, together with a [`super::Feature`].
+
+use serde::Serialize;
+
+use super::check::routes_together;
+use super::decode;
+use super::edge::{EdgeQueue, EdgeRemote, EdgeRule, Route};
+use super::located::{self, Node};
+use super::problem::{Place, Problem, Problems};
+use super::quantity::{Bytes, Seconds};
+use super::reader::{Fields, Reader};
+use super::resolve::{filter, image};
+use super::secret::SecretRef;
+use super::spec::{PolicySpec, Qos, Start, WhenFull};
+use super::url::BrokerAddress;
+use crate::ids::RuleName;
+use crate::limits::MAX_RENDERED_BYTES;
+use crate::topic::{TopicMapping, reserved};
+
+/// The object, in the order of its bytes.
+#[derive(Serialize)]
+struct Document<'r> {
+    name: &'r RuleName,
+    start: Start,
+    remote: Remote<'r>,
+    forwards: Vec<Routed<'r>>,
+    subscriptions: Vec<Routed<'r>>,
+    queue: Queue,
+    policy: PolicySpec,
+}
+
+#[derive(Serialize)]
+struct Remote<'r> {
+    host: &'r str,
+    port: u16,
+    client_id: &'r str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<&'r SecretRef>,
+    keep_alive_s: u64,
+    clean_session: bool,
+}
+
+#[derive(Serialize)]
+struct Routed<'r> {
+    topic: &'r str,
+    qos: Qos,
+    strip: &'r str,
+    prefix: &'r str,
+    retain: bool,
+}
+
+#[derive(Serialize)]
+struct Queue {
+    max_bytes: u64,
+    max_age_s: u64,
+    when_full: WhenFull,
+}
+
+const DOCUMENT: [&str; 7] = ["name", "start", "remote", "forwards", "subscriptions", "queue", "policy"];
+const REMOTE: [&str; 7] =
+    ["host", "port", "client_id", "username", "password", "keep_alive_s", "clean_session"];
+const SECRET: [&str; 2] = ["id", "version"];
+const ROUTE: [&str; 5] = ["topic", "qos", "strip", "prefix", "retain"];
+const QUEUE: [&str; 3] = ["max_bytes", "max_age_s", "when_full"];
+
+/// The bytes of a rule.
+pub(super) fn write(rule: &EdgeRule) -> String {
+    let document = Document {
+        name: &rule.name,
+        start: rule.start,
+        remote: Remote {
+            host: &rule.remote.address.host,
+            port: rule.remote.address.port,
+            client_id: &rule.remote.client_id,
+            username: rule.remote.username.as_deref(),
+            password: rule.remote.password.as_ref(),
+            keep_alive_s: rule.remote.keep_alive.0,
+            clean_session: rule.remote.clean_session,
+        },
+        forwards: rule.forwards.iter().map(routed).collect(),
+        subscriptions: rule.subscriptions.iter().map(routed).collect(),
+        queue: Queue {
+            max_bytes: rule.queue.max_bytes.0,
+            max_age_s: rule.queue.max_age.0,
+            when_full: rule.queue.when_full,
+        },
+        policy: rule.policy,
+    };
+    serde_json::to_string(&document).expect("texts, numbers and flags under text keys are always JSON")
+}
+
+fn routed(route: &Route) -> Routed<'_> {
+    Routed {
+        topic: route.filter.as_str(),
+        qos: route.qos,
+        strip: &route.mapping.strip,
+        prefix: &route.mapping.prefix,
+        retain: route.retain,
+    }
+}
+
+/// Reads the bytes of a rule. Every field must be there, but for user name and password.
+pub(super) fn read(text: &str) -> Result<EdgeRule, Problems> {
+    let mut problems = Problems::default();
+    if text.len() > MAX_RENDERED_BYTES {
+        too_large(text.len(), &mut problems);
+        return Err(problems);
+    }
+    let tree = match located::read(text, super::Format::Json) {
+        Ok(tree) => tree,
+        Err(error) => {
+            let place = Place {
+                pointer: String::new(),
+                line: error.at.map(|p| p.line),
+                column: error.at.map(|p| p.column),
+            };
+            let help = "the rendered rule is damaged; issue it again".to_owned();
+            problems.push(Problem { place, code: "syntax", what: error.what, help });
+            return Err(problems);
+        }
+    };
+    let mut reader = Reader::default();
+    let rule = document(&mut reader, &tree);
+    let Reader { mut problems, places, .. } = reader;
+    if let Some(rule) = &rule {
+        let some = |routes: &[Route]| routes.iter().cloned().map(Some).collect::<Vec<_>>();
+        routes_together(&some(&rule.forwards), &some(&rule.subscriptions), &mut problems);
+    }
+    places.locate(&mut problems);
+    problems.into_result()?;
+    rule.ok_or_else(|| {
+        let mut problems = Problems::default();
+        problems.add("", "syntax", "the rendered rule is incomplete", "issue it again");
+        problems
+    })
+}
+
+/// The problem of bytes beyond [`MAX_RENDERED_BYTES`].
+pub(super) fn too_large(bytes: usize, problems: &mut Problems) {
+    problems.add(
+        "",
+        "too-large",
+        format!("the rule for this edge has {bytes} bytes, at most {MAX_RENDERED_BYTES} are sent"),
+        "use fewer or shorter topics, or split the rule",
+    );
+}
+
+/// `None` when something is missing or wrong, which the reader then knows.
+fn document(reader: &mut Reader, tree: &Node) -> Option<EdgeRule> {
+    let fields = reader.table(tree, String::new(), &DOCUMENT)?;
+    let name = decode::name(reader, &fields);
+    let start =
+        required(reader, &fields, "start", |reader, fields, key| reader.choice(fields, key, &decode::START));
+    let remote = remote(reader, &fields);
+    let forwards = routes(reader, &fields, "forwards");
+    let subscriptions = routes(reader, &fields, "subscriptions");
+    let queue = queue(reader, &fields);
+    let policy = decode::policy(reader, &fields);
+    Some(EdgeRule {
+        name: name?,
+        start: start?,
+        remote: remote?,
+        forwards,
+        subscriptions,
+        queue: queue?,
+        policy,
+    })
+}
+
+fn required<'n, T>(
+    reader: &mut Reader,
+    fields: &Fields<'n>,
+    key: &str,
+    read: impl FnOnce(&mut Reader, &Fields<'n>, &str) -> Option<T>,
+) -> Option<T> {
+    if fields.get(key).is_none() {
+        reader.missing(fields, key, "the rendered rule is incomplete; issue it again");
+        return None;
+    }
+    read(reader, fields, key)
+}
+
+/// A whole number from `least` to `most`.
+fn number(reader: &mut Reader, fields: &Fields<'_>, key: &str, least: u64, most: u64) -> Option<u64> {
+    let number = required(reader, fields, key, Reader::number)?;
+    match u64::try_from(number) {
+        Ok(number) if (least..=most).contains(&number) => Some(number),
+        Ok(_) | Err(_) => {
+            let help = format!("it must be {least} to {most}");
+            reader.fail(fields.pointer(key), "out-of-range", format!("{number} is out of range"), help);
+            None
+        }
+    }
+}
+
+fn remote(reader: &mut Reader, rule: &Fields<'_>) -> Option<EdgeRemote> {
+    let fields = required(reader, rule, "remote", |reader, fields, key| reader.child(fields, key, &REMOTE))?;
+    let host = required(reader, &fields, "host", Reader::text);
+    let port = number(reader, &fields, "port", 1, u16::MAX.into()).and_then(|port| u16::try_from(port).ok());
+    let client_id = required(reader, &fields, "client_id", Reader::text);
+    let username = reader.text(&fields, "username");
+    let password = reader.child(&fields, "password", &SECRET).and_then(|secret| {
+        let id = required(reader, &secret, "id", Reader::text);
+        let version = number(reader, &secret, "version", 0, i64::MAX.unsigned_abs());
+        Some(SecretRef { id: id?, version: version? })
+    });
+    let keep_alive = number(reader, &fields, "keep_alive_s", 1, u16::MAX.into());
+    let clean_session = required(reader, &fields, "clean_session", Reader::flag);
+    Some(EdgeRemote {
+        address: BrokerAddress { host: host?, port: port? },
+        client_id: client_id?,
+        username,
+        password,
+        keep_alive: Seconds(keep_alive?),
+        clean_session: clean_session?,
+    })
+}
+
+fn queue(reader: &mut Reader, rule: &Fields<'_>) -> Option<EdgeQueue> {
+    let fields = required(reader, rule, "queue", |reader, fields, key| reader.child(fields, key, &QUEUE))?;
+    let most = i64::MAX.unsigned_abs();
+    let max_bytes = number(reader, &fields, "max_bytes", 1, most);
+    let max_age = number(reader, &fields, "max_age_s", 1, most);
+    let when_full = required(reader, &fields, "when_full", |reader, fields, key| {
+        reader.choice(fields, key, &decode::WHEN_FULL)
+    });
+    Some(EdgeQueue { max_bytes: Bytes(max_bytes?), max_age: Seconds(max_age?), when_full: when_full? })
+}
+
+fn routes(reader: &mut Reader, rule: &Fields<'_>, key: &str) -> Vec<Route> {
+    reader.list(rule, key).into_iter().filter_map(|(at, node)| route(reader, node, at)).collect()
+}
+
+fn route(reader: &mut Reader, node: &Node, at: String) -> Option<Route> {
+    let fields = reader.table(node, at, &ROUTE)?;
+    let topic = required(reader, &fields, "topic", Reader::text);
+    let qos = required(reader, &fields, "qos", |reader, fields, _| decode::qos(reader, fields));
+    let strip = required(reader, &fields, "strip", Reader::text);
+    let prefix = required(reader, &fields, "prefix", Reader::text);
+    let retain = required(reader, &fields, "retain", Reader::flag);
+    let filter = filter(&fields.pointer("topic"), &topic?, &mut reader.problems)?;
+    let mapping = TopicMapping { strip: strip?, prefix: prefix? };
+    let image = image(&filter, &mapping, &fields.pointer("prefix"), &mut reader.problems)?;
+    if reserved(image.as_str()) {
+        reader.fail(
+            fields.pointer("prefix"),
+            "reserved-topic",
+            format!("messages would become '{image}', which is Tidegate's own"),
+            "choose another prefix",
+        );
+        return None;
+    }
+    Some(Route { filter, mapping, image, qos: qos?, retain: retain? })
+}

@@ -1,0 +1,254 @@
+//! Fills in variables and reads what comes out: address, client id, filters, mappings. Used twice: with sample values
+//! when a rule is saved, with the values of an edge when it is rendered.
+
+use super::edge::Route;
+use super::problem::{Problems, pointer};
+use super::spec::{RouteSpec, RuleSpec};
+use super::template::{self, BUILT_IN, TemplateError};
+use super::url::{self, BrokerAddress};
+use crate::limits::{MAX_CLIENT_ID_BYTES, MAX_CREDENTIAL_BYTES};
+use crate::topic::{InvalidTopic, TopicFilter, TopicMapping, UnmappableFilter, reserved};
+
+/// What could be resolved; `None` where a problem was noted.
+pub(super) struct Resolved {
+    pub address: Option<BrokerAddress>,
+    pub client_id: Option<String>,
+    pub username: Option<String>,
+    pub forwards: Vec<Option<Route>>,
+    pub subscriptions: Vec<Option<Route>>,
+}
+
+/// Values of variables by name.
+pub(super) type Lookup<'l, 'v> = &'l dyn Fn(&str) -> Option<&'v str>;
+
+pub(super) fn resolve(spec: &RuleSpec, value: Lookup<'_, '_>, problems: &mut Problems) -> Resolved {
+    let mut resolver = Resolver { spec, value, problems };
+    let mountpoint = resolver.mountpoint();
+    Resolved {
+        address: resolver.address(),
+        client_id: resolver.client_id(),
+        username: resolver.username(),
+        forwards: resolver.routes("/forwards", &spec.forwards, mountpoint.as_deref()),
+        subscriptions: resolver.routes("/subscriptions", &spec.subscriptions, Some("")),
+    }
+}
+
+struct Resolver<'r, 'v> {
+    spec: &'r RuleSpec,
+    value: Lookup<'r, 'v>,
+    problems: &'r mut Problems,
+}
+
+impl Resolver<'_, '_> {
+    fn expand(&mut self, at: &str, text: &str) -> Option<String> {
+        let errors = match template::expand(text, self.value) {
+            Ok(text) => return Some(text),
+            Err(errors) => errors,
+        };
+        for error in errors {
+            match error {
+                TemplateError::Unbalanced { brace, at: column } => self.problems.add(
+                    at,
+                    "unbalanced-brace",
+                    format!("the '{brace}' at character {column} has no partner"),
+                    "write variables as {edge}; braces have no other use",
+                ),
+                TemplateError::Unknown { name } => {
+                    let name: String = name.chars().take(64).filter(|c| !c.is_control()).collect();
+                    let known = BUILT_IN.iter().copied().chain(self.spec.vars.keys().map(String::as_str));
+                    let known: Vec<String> = known.map(|name| format!("{{{name}}}")).collect();
+                    self.problems.add(
+                        at,
+                        "unknown-variable",
+                        format!("the variable {{{name}}} is not known"),
+                        format!("use one of {}, or declare it in [vars]", known.join(", ")),
+                    );
+                }
+            }
+        }
+        None
+    }
+
+    fn mountpoint(&mut self) -> Option<String> {
+        let text = self.expand("/mountpoint", &self.spec.mountpoint)?;
+        self.plain("/mountpoint", "bad-mountpoint", "mountpoint", &text).then_some(text)
+    }
+
+    fn address(&mut self) -> Option<BrokerAddress> {
+        let text = self.expand("/remote/url", &self.spec.remote.url)?;
+        match url::parse(&text) {
+            Ok(address) => Some(address),
+            Err((code, what, help)) => {
+                self.problems.add("/remote/url", code, what, help);
+                None
+            }
+        }
+    }
+
+    fn client_id(&mut self) -> Option<String> {
+        const AT: &str = "/remote/client_id";
+        let text = self.expand(AT, &self.spec.remote.client_id)?;
+        let (what, help) = if text.is_empty() {
+            ("the client id is empty".to_owned(), "leave it out for \"{edge}-{rule}\", or write one")
+        } else if text.len() > MAX_CLIENT_ID_BYTES {
+            (
+                format!("the client id has {} bytes, at most {MAX_CLIENT_ID_BYTES} are allowed", text.len()),
+                "shorten it",
+            )
+        } else if let Some(bad) =
+            text.chars().find(|c| c.is_control() || c.is_whitespace() || "+#".contains(*c))
+        {
+            (
+                format!("the client id has the character {bad:?}, which brokers refuse"),
+                "use letters, digits, '-', '_', '.', ':' and '/'",
+            )
+        } else {
+            return Some(text);
+        };
+        self.problems.add(AT, "bad-client-id", what, help);
+        None
+    }
+
+    fn username(&mut self) -> Option<String> {
+        const AT: &str = "/remote/username";
+        let text = self.expand(AT, self.spec.remote.username.as_ref()?)?;
+        let what = if text.is_empty() {
+            "the user name is empty"
+        } else if text.len() > MAX_CREDENTIAL_BYTES {
+            "the user name is longer than 1,024 bytes"
+        } else if text.chars().any(char::is_control) {
+            "the user name has a control character"
+        } else {
+            return Some(text);
+        };
+        self.problems.add(AT, "bad-username", what, "write the login of the remote broker, or leave it out");
+        None
+    }
+
+    fn routes(&mut self, base: &str, specs: &[RouteSpec], mount: Option<&str>) -> Vec<Option<Route>> {
+        specs.iter().enumerate().map(|(index, spec)| self.route(&pointer(base, index), spec, mount)).collect()
+    }
+
+    /// `mount` is `None` when the mountpoint is broken: then the mapping cannot be judged.
+    fn route(&mut self, at: &str, spec: &RouteSpec, mount: Option<&str>) -> Option<Route> {
+        let topic = self.expand(&format!("{at}/topic"), &spec.topic);
+        let strip = self.expand(&format!("{at}/strip"), &spec.strip);
+        let prefix = self.expand(&format!("{at}/prefix"), &spec.prefix);
+        let prefix = prefix.filter(|text| self.plain(&format!("{at}/prefix"), "bad-prefix", "prefix", text));
+        let filter = topic.and_then(|topic| filter(&format!("{at}/topic"), &topic, self.problems));
+        let (filter, strip) = (filter?, strip?);
+        if !filter.literal_prefix().starts_with(&strip) {
+            self.problems.add(
+                format!("{at}/strip"),
+                "bad-strip",
+                format!("'{}' does not begin with '{strip}'", filter),
+                format!(
+                    "strip text that the filter begins with: all or a part of '{}'",
+                    filter.literal_prefix()
+                ),
+            );
+            return None;
+        }
+        let (prefix, mount) = (prefix?, mount?);
+        let mapping = TopicMapping { strip, prefix: format!("{mount}{prefix}") };
+        let blame = if prefix.is_empty() && !mount.is_empty() {
+            "/mountpoint".into()
+        } else {
+            format!("{at}/prefix")
+        };
+        let image = image(&filter, &mapping, &blame, self.problems)?;
+        if reserved(image.as_str()) {
+            self.problems.add(
+                blame,
+                "reserved-topic",
+                format!("messages would become '{image}', which is Tidegate's own"),
+                "choose another prefix or mountpoint",
+            );
+            return None;
+        }
+        Some(Route { filter, mapping, image, qos: spec.qos, retain: spec.retain })
+    }
+
+    /// Checks text that is put before topics.
+    fn plain(&mut self, at: &str, code: &'static str, field: &str, text: &str) -> bool {
+        let Some(bad) = text.chars().find(|c| c.is_control() || matches!(c, '+' | '#')) else { return true };
+        self.problems.add(
+            at,
+            code,
+            format!("the {field} has the character {bad:?}"),
+            format!("a {field} is plain text, as in \"plant/lyon/\""),
+        );
+        false
+    }
+}
+
+/// Reads the filter of a route.
+pub(super) fn filter(at: &str, text: &str, problems: &mut Problems) -> Option<TopicFilter> {
+    let filter = match TopicFilter::new(text) {
+        Ok(filter) => filter,
+        Err(error) => {
+            bad_topic(at, "bad-filter", &error, problems);
+            return None;
+        }
+    };
+    if filter.levels().next().is_some_and(|first| matches!(first, "$share" | "$queue")) {
+        problems.add(
+            at,
+            "shared-subscription",
+            "a shared subscription gives a bridge only a part of the messages",
+            "write the filter behind the group's name",
+        );
+        return None;
+    }
+    if reserved(text) {
+        problems.add(
+            at,
+            "reserved-topic",
+            "topics under 'tidegate/' are Tidegate's own and never bridged",
+            "choose another filter; '#' leaves them out by itself",
+        );
+        return None;
+    }
+    Some(filter)
+}
+
+/// What the other side sees of a route.
+pub(super) fn image(
+    filter: &TopicFilter,
+    mapping: &TopicMapping,
+    at: &str,
+    problems: &mut Problems,
+) -> Option<TopicFilter> {
+    let error = match mapping.map_filter(filter) {
+        Ok(image) => return Some(image),
+        Err(error) => error,
+    };
+    match error {
+        UnmappableFilter::Invalid(InvalidTopic::WildcardInText { wildcard, .. }) => problems.add(
+            at,
+            "bad-mapping",
+            format!("'{}' would be glued to the wildcard '{wildcard}'", mapping.prefix),
+            format!("end it with '/': \"{}/\"", mapping.prefix),
+        ),
+        UnmappableFilter::Invalid(InvalidTopic::Empty) => problems.add(
+            at,
+            "bad-mapping",
+            format!("nothing is left of '{filter}'"),
+            "strip less, or give a prefix",
+        ),
+        UnmappableFilter::Invalid(error) => bad_topic(at, "bad-mapping", &error, problems),
+        UnmappableFilter::NotAPrefix => problems.add(
+            at,
+            "bad-strip",
+            format!("'{filter}' does not begin with '{}'", mapping.strip),
+            "strip text that the filter begins with",
+        ),
+    }
+    None
+}
+
+fn bad_topic(at: &str, code: &'static str, error: &InvalidTopic, problems: &mut Problems) {
+    let text = error.to_string();
+    let (what, help) = text.split_once("; ").unwrap_or((&text, "choose another topic"));
+    problems.add(at, code, what, help);
+}

@@ -1,0 +1,115 @@
+//! The address of a remote broker.
+
+use crate::limits::MAX_HOST_BYTES;
+
+/// Port of MQTT without TLS, registered with IANA.
+const MQTT_PORT: u16 = 1883;
+
+/// Where a remote broker listens.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BrokerAddress {
+    /// Name or IP address; an IPv6 address without brackets.
+    pub host: String,
+    /// TCP port, never 0.
+    pub port: u16,
+}
+
+impl std::fmt::Display for BrokerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What is wrong with a URL: code, what, help.
+pub(crate) type UrlError = (&'static str, String, String);
+
+fn bad(what: impl Into<String>, help: &str) -> UrlError {
+    ("bad-url", what.into(), help.into())
+}
+
+/// Reads `mqtt://host[:port]`.
+pub(crate) fn parse(url: &str) -> Result<BrokerAddress, UrlError> {
+    const FORM: &str = "write mqtt://host or mqtt://host:port";
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(bad("the URL has no scheme", FORM));
+    };
+    match scheme.to_ascii_lowercase().as_str() {
+        "mqtt" => {}
+        "mqtts" | "ssl" | "tls" => {
+            return Err((
+                "tls-not-supported",
+                "TLS comes in a later release".into(),
+                "use mqtt:// over a private network or a local TLS proxy".into(),
+            ));
+        }
+        _ => return Err(bad(format!("the scheme '{}' is not known", brief(scheme)), FORM)),
+    }
+    let (authority, tail) = match rest.find(['/', '?', '#']) {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    };
+    // The text before '@' may be a password, so no message quotes it.
+    if rest.contains('@') {
+        return Err((
+            "credentials-in-url",
+            "the URL holds credentials".into(),
+            "put them in remote.username and remote.password".into(),
+        ));
+    }
+    if !tail.is_empty() {
+        return Err(bad(
+            "the URL goes on after host and port",
+            "remove the path; topics belong in forwards, subscriptions and mountpoint",
+        ));
+    }
+    let (host, port) = split_host_port(authority)?;
+    let port = match port {
+        None => MQTT_PORT,
+        Some(text) => match text.parse::<u16>() {
+            Ok(port) if port > 0 && text.bytes().all(|b| b.is_ascii_digit()) => port,
+            Ok(_) | Err(_) => return Err(bad(format!("'{}' is not a port", brief(text)), "use 1 to 65535")),
+        },
+    };
+    Ok(BrokerAddress { host: host.to_ascii_lowercase(), port })
+}
+
+fn split_host_port(authority: &str) -> Result<(&str, Option<&str>), UrlError> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        const HELP: &str = "write an IPv6 address as mqtt://[fd00::1]:1883";
+        let (host, tail) = rest.split_once(']').ok_or_else(|| bad("the '[' is not closed", HELP))?;
+        if host.parse::<std::net::Ipv6Addr>().is_err() {
+            return Err(bad(format!("'{}' is not an IPv6 address", brief(host)), HELP));
+        }
+        return match tail.strip_prefix(':') {
+            Some(port) => Ok((host, Some(port))),
+            None if tail.is_empty() => Ok((host, None)),
+            None => Err(bad("something stands between ']' and the port", HELP)),
+        };
+    }
+    let (host, port) = match authority.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (authority, None),
+    };
+    const HELP: &str = "use a name of letters, digits, '.', '-' and '_', or an IP address";
+    if host.is_empty() {
+        return Err(bad("the URL has no host", HELP));
+    }
+    if host.len() > MAX_HOST_BYTES {
+        return Err(bad(
+            format!("the host has {} bytes, at most {MAX_HOST_BYTES} are allowed", host.len()),
+            HELP,
+        ));
+    }
+    if !host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')) {
+        return Err(bad(format!("'{}' is not a host name", brief(host)), HELP));
+    }
+    Ok((host, port))
+}
+
+fn brief(text: &str) -> String {
+    text.chars().take(64).filter(|c| !c.is_control()).collect()
+}
