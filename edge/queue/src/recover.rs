@@ -69,7 +69,10 @@ fn load(
         segment.file_bytes = segment.end;
     }
     if following.is_none() {
-        // After a mere process crash the end may still be in the page cache only; from here on it counts as durable.
+        // After a mere process crash the end may be in the page cache only, and after a failed sync a second one does
+        // not write it. From here on these records count as durable, so they are written once more.
+        let end = usize::try_from(segment.end).map_err(io::Error::other)?.min(bytes.len());
+        file.write_at(&bytes[..end], 0)?;
         file.sync()?;
     }
     Ok(segment)

@@ -67,6 +67,13 @@ impl FakeDisk {
         world.power_off_at = Some(world.operations + after);
     }
 
+    /// Nothing is to fail any more; a power cut that was to come does not.
+    pub(super) fn calm(&self) {
+        let mut world = self.world();
+        world.fail_at = None;
+        world.power_off_at = None;
+    }
+
     /// Loses power: each unsynced change is kept, lost or torn; the power is back on.
     pub(super) fn crash(&self, dice: &mut Dice) {
         let mut world = self.world();
@@ -90,9 +97,9 @@ impl FakeDisk {
             rename(&mut world.durable_names, change);
         }
         world.names = world.durable_names.clone();
-        world.fail_at = None;
-        world.power_off_at = None;
         world.locked = false;
+        drop(world);
+        self.calm();
     }
 
     /// Changes bytes of a file, durably.
@@ -234,6 +241,9 @@ impl DiskFile for FakeFile {
     fn sync(&self) -> io::Result<()> {
         let mut world = self.disk.world();
         let result = world.change();
+        if world.power_off_at.is_some_and(|at| world.operations >= at) {
+            return result; // what happened to the changes, the crash decides
+        }
         let inode = &mut world.inodes[self.inode];
         // After a failed sync Linux calls the pages clean: no later sync writes them.
         let changes = std::mem::take(&mut inode.unsynced);

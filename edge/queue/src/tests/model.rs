@@ -30,6 +30,8 @@ enum Act {
     PowerOff(u64),
     /// The power comes back; perhaps it goes again during recovery.
     Crash(u64, Option<u64>),
+    /// The process is killed; what it wrote stays in the page cache.
+    Kill,
     /// A clean restart.
     Restart,
 }
@@ -42,6 +44,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => (1u64..12).prop_map(Act::Fail),
         2 => (1u64..12).prop_map(Act::PowerOff),
         2 => (any::<u64>(), prop::option::of(1u64..6)).prop_map(|(seed, again)| Act::Crash(seed, again)),
+        1 => Just(Act::Kill),
         1 => Just(Act::Restart),
     ];
     prop::collection::vec(act, 1..60)
@@ -118,6 +121,12 @@ impl Harness {
                 }
                 self.open();
             }
+            Act::Kill => {
+                drop(self.halves.take());
+                self.settle();
+                self.disk.calm();
+                self.open();
+            }
             Act::Restart => {
                 let (core, mut writer) = self.halves.take().unwrap();
                 core.close();
@@ -192,7 +201,7 @@ fn play(config: QueueConfig, acts: Vec<Act>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_blocking_queue_keeps_every_acknowledged_record(acts in acts()) {
