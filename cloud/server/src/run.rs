@@ -1,0 +1,194 @@
+//! Puts the controller together, runs it until it is told to stop, and takes it apart.
+//!
+//! Owns the order of starting and stopping. The loop itself is in [`core_loop`], the way into it in [`core_link`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_broker::Health;
+use tidegate_cloud_core::Controller;
+use tidegate_model::ids::AccountId;
+use tidegate_model::wire::Topics;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{AdminAuth, Credentials, Token};
+use crate::data_dir::{DataDir, DataDirError};
+use crate::events::Events;
+use crate::http::{self, App};
+use crate::settings::{Settings, StoreKind};
+use crate::store::{Memory, Sled, Store, StoreError};
+use crate::transport::{Door, Transport as _};
+
+mod clock;
+mod core_link;
+mod core_loop;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use clock::Clock;
+pub(crate) use core_link::{CoreLink, FromEdge, Stopped};
+use core_loop::CoreLoop;
+
+/// How long HTTP answers that are under way may take when the controller stops.
+const HTTP_STOP_TIMEOUT: Duration = Duration::from_millis(500);
+/// Name of the store's directory in the data directory.
+const STORE_DIR: &str = "store";
+
+/// What a caller learns when the controller serves.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// Where the API listens.
+    pub http: SocketAddr,
+    /// Where the controller's broker listens.
+    pub mqtt: SocketAddr,
+    /// The administrator's token, where the data directory still holds it in clear.
+    pub admin_token: Option<Token>,
+    /// The file that holds it.
+    pub admin_token_file: PathBuf,
+}
+
+/// Why the controller did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The store cannot be used, or a write failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The API's address cannot be used.
+    #[error("listening for HTTP clients on {address}: {source}; {}", bind_help(.source))]
+    Http {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The API ended.
+    #[error("serving the API failed: {0}")]
+    HttpServe(std::io::Error),
+    /// The controller's broker cannot start.
+    #[error("the controller's broker: {0}")]
+    Broker(#[from] tidegate_broker::StartError),
+    /// The broker's watchdog raised the alarm.
+    #[error("the controller's broker does not answer any more ({0}); the process ends to be started again")]
+    BrokerUnhealthy(String),
+    /// A defect: the loop ended in a panic.
+    #[error("the controller's loop failed: {0}; this is a defect of tidegate, please report it")]
+    Loop(String),
+}
+
+fn bind_help(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => "stop what uses this address, or choose another one (--http)",
+        std::io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose another one (--http)",
+        _ => "choose another address (--http)",
+    }
+}
+
+/// Runs the controller until `stop` is cancelled, then ends within 2 seconds. `ready` is sent once API and broker serve.
+///
+/// # Errors
+/// [`RunError`]: it could not start, or had to stop by itself: after a failed write nothing that it says could be
+/// trusted, so the process has to end and to be started again.
+pub async fn run(
+    settings: Settings,
+    stop: CancellationToken,
+    ready: oneshot::Sender<Ready>,
+) -> Result<(), RunError> {
+    let dir = DataDir::open(&settings.data_dir)?;
+    let (admin, admin_token) = AdminAuth::open(&dir)?;
+    let bind = |source| RunError::Http { address: settings.http, source };
+    let listener = TcpListener::bind(settings.http).await.map_err(bind)?;
+    let http_addr = listener.local_addr().map_err(bind)?;
+
+    let store = open_store(&settings, &dir).await?;
+    let clock = Clock::start();
+    let account = AccountId::default_account();
+    let snapshot = store.load().await?;
+    let core_settings = tidegate_cloud_core::Settings { account: account.clone(), ..Default::default() };
+    let (controller, first) = Controller::restore(core_settings, snapshot, clock.now());
+    store.apply(first.writes).await?;
+
+    let (link, inbox) = core_link::channel();
+    let credentials = Arc::new(Credentials::default());
+    let events = Arc::new(Events::new(controller.epoch()));
+    let door =
+        Door::start(settings.mqtt, Topics::new(account), link.clone(), Arc::clone(&credentials), admin.clone())
+            .await?;
+    let (mqtt_addr, health) = (door.local_addr(), door.health());
+    let app = App {
+        core: link,
+        store: Arc::clone(&store),
+        admin,
+        credentials: Arc::clone(&credentials),
+        events: Arc::clone(&events),
+        broker: health.clone(),
+        stopping: stop.child_token(),
+    };
+    let closing = app.stopping.clone();
+    let core_loop = CoreLoop { controller, inbox, store: Arc::clone(&store), transport: Box::new(door), credentials, events, clock };
+
+    let serving = axum::serve(listener, http::router(app)).with_graceful_shutdown(closing.clone().cancelled_owned());
+    let mut http_task = tokio::spawn(serving.into_future());
+    let loop_stop = CancellationToken::new();
+    let mut loop_task = tokio::spawn(core_loop.run(first.effects, loop_stop.clone()));
+
+    tracing::info!(http = %http_addr, mqtt = %mqtt_addr, store = %settings.store, "the controller serves");
+    let told = Ready {
+        http: http_addr,
+        mqtt: mqtt_addr,
+        admin_token,
+        admin_token_file: settings.admin_token_file(),
+    };
+    // A caller that does not wait for it has no use for it.
+    let _ = ready.send(told);
+
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        why = unhealthy(health) => Err(RunError::BrokerUnhealthy(why)),
+        ended = &mut http_task => Err(RunError::HttpServe(ended.map_or_else(std::io::Error::other, |r| {
+            r.err().unwrap_or_else(|| std::io::Error::other("it ended by itself"))
+        }))),
+        ended = &mut loop_task => return loop_result(ended),
+    };
+    closing.cancel();
+    if !http_task.is_finished() && tokio::time::timeout(HTTP_STOP_TIMEOUT, &mut http_task).await.is_err() {
+        http_task.abort();
+    }
+    loop_stop.cancel();
+    let stopped = loop_result(loop_task.await);
+    tracing::info!("the controller stopped");
+    ended.and(stopped)
+}
+
+async fn open_store(settings: &Settings, dir: &DataDir) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match settings.store {
+        StoreKind::Memory => Arc::new(Memory::default()),
+        StoreKind::Sled => Arc::new(Sled::open(dir.join(STORE_DIR), settings.cache_mib).await?),
+    })
+}
+
+/// Waits until the watchdog raises the alarm.
+async fn unhealthy(mut health: watch::Receiver<Health>) -> String {
+    loop {
+        if let Health::Unhealthy(why) = &*health.borrow_and_update() {
+            return why.clone();
+        }
+        if health.changed().await.is_err() {
+            // The broker is gone because the loop ended, which says why.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn loop_result(ended: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Result<(), RunError> {
+    match ended {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(RunError::Loop(error.to_string())),
+    }
+}

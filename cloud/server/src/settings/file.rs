@@ -1,0 +1,44 @@
+//! Reads the settings file: every key with its line and column, unknown ones refused.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{Draft, Key, Place};
+
+pub(super) fn read(path: &Path, text: &str, draft: &mut Draft) {
+    let place = |offset: usize| {
+        let before = &text[..text.floor_char_boundary(offset)];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        Place::File(format!("{}:{line}:{column}", path.display()))
+    };
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        draft.problem(&place(error.span().map_or(0, |s| s.start)), error.message().replace('\n', ", "));
+    }
+    for (name, value) in table.get_ref() {
+        let at = place(name.span().start);
+        let Some(key) = Key::ALL.into_iter().find(|k| k.name() == name.get_ref().as_ref()) else {
+            let known = Key::ALL.map(Key::name).join(", ");
+            draft.problem(&at, format!("'{}' is not a setting; there are {known}", name.get_ref()));
+            continue;
+        };
+        let at = place(value.span().start);
+        match (key, value.get_ref()) {
+            (Key::CacheMib, DeValue::Integer(number)) => draft.set_text(key, OsStr::new(number.as_str()), at),
+            (Key::AllowRemote, DeValue::Boolean(flag)) => {
+                draft.set_text(key, OsStr::new(if *flag { "true" } else { "false" }), at);
+            }
+            (Key::Http | Key::Mqtt | Key::DataDir | Key::Store, DeValue::String(text)) => {
+                draft.set_text(key, OsStr::new(text.as_ref()), at);
+            }
+            (Key::CacheMib, _) => draft.problem(&at, "cache_mib is a whole number"),
+            (Key::AllowRemote, _) => draft.problem(&at, "allow_remote is true or false, without quotes"),
+            (Key::Http | Key::Mqtt | Key::DataDir | Key::Store, _) => {
+                draft.problem(&at, format!("{} is a text in quotes", key.name()));
+            }
+        }
+    }
+}

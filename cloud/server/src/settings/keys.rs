@@ -1,0 +1,184 @@
+//! The names of the settings, and a draft of them that remembers where each was set.
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::{CACHE_MIB, DEFAULT_CACHE_MIB, DEFAULT_HTTP, DEFAULT_MQTT};
+use super::{Flags, SettingProblem, Settings, SettingsError, StoreKind};
+
+/// A setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    Http,
+    Mqtt,
+    DataDir,
+    Store,
+    CacheMib,
+    AllowRemote,
+}
+
+impl Key {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Http, Self::Mqtt, Self::DataDir, Self::Store, Self::CacheMib, Self::AllowRemote];
+
+    /// Its name in the file.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Mqtt => "mqtt",
+            Self::DataDir => "data_dir",
+            Self::Store => "store",
+            Self::CacheMib => "cache_mib",
+            Self::AllowRemote => "allow_remote",
+        }
+    }
+
+    /// Its name in the environment.
+    pub(super) fn env(self) -> &'static str {
+        match self {
+            Self::Http => "TIDEGATE_HTTP",
+            Self::Mqtt => "TIDEGATE_MQTT",
+            Self::DataDir => "TIDEGATE_DATA_DIR",
+            Self::Store => "TIDEGATE_STORE",
+            Self::CacheMib => "TIDEGATE_CACHE_MIB",
+            Self::AllowRemote => "TIDEGATE_ALLOW_REMOTE",
+        }
+    }
+
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Http => "--http",
+            Self::Mqtt => "--mqtt",
+            Self::DataDir => "--data-dir",
+            Self::Store => "--store",
+            Self::CacheMib => "cache_mib",
+            Self::AllowRemote => "--allow-remote",
+        }
+    }
+}
+
+/// Where a setting was set.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// In the file, at this line and column.
+    File(String),
+    /// In the environment.
+    Env(Key),
+    /// On the command line.
+    Flag(Key),
+}
+
+impl Place {
+    fn text(&self) -> String {
+        match self {
+            Self::File(place) => place.clone(),
+            Self::Env(key) => key.env().to_owned(),
+            Self::Flag(key) => key.flag().to_owned(),
+        }
+    }
+}
+
+/// Settings that are being gathered.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    http: Option<(SocketAddr, Place)>,
+    mqtt: Option<(SocketAddr, Place)>,
+    data_dir: Option<PathBuf>,
+    store: Option<StoreKind>,
+    cache_mib: Option<u64>,
+    allow_remote: Option<bool>,
+    problems: Vec<SettingProblem>,
+}
+
+impl Draft {
+    pub(super) fn problem(&mut self, place: &Place, what: impl Into<String>) {
+        self.problems.push(SettingProblem { place: place.text(), what: what.into() });
+    }
+
+    /// Sets one from its text. A text that does not fit is a problem.
+    pub(super) fn set_text(&mut self, key: Key, raw: &OsStr, place: Place) {
+        if key == Key::DataDir {
+            self.data_dir = Some(PathBuf::from(raw));
+            return;
+        }
+        let Some(text) = raw.to_str() else {
+            return self.problem(&place, format!("{} is not UTF-8", key.name()));
+        };
+        match key {
+            Key::Http | Key::Mqtt => match text.parse() {
+                Ok(address) if key == Key::Http => self.http = Some((address, place)),
+                Ok(address) => self.mqtt = Some((address, place)),
+                Err(_) => self.problem(
+                    &place,
+                    format!(
+                        "{} is an address and a port, such as 127.0.0.1:7180 or [::1]:7180, not '{text}'",
+                        key.name()
+                    ),
+                ),
+            },
+            Key::Store => match text.parse() {
+                Ok(store) => self.store = Some(store),
+                Err(error) => self.problem(&place, format!("{error}, not '{text}'")),
+            },
+            Key::CacheMib => match text.parse() {
+                Ok(mib) if CACHE_MIB.contains(&mib) => self.cache_mib = Some(mib),
+                Ok(_) | Err(_) => self.problem(
+                    &place,
+                    format!(
+                        "cache_mib is a whole number of MiB from {} to {}, not '{text}'",
+                        CACHE_MIB.start(),
+                        CACHE_MIB.end()
+                    ),
+                ),
+            },
+            Key::AllowRemote => match text {
+                "true" | "1" => self.allow_remote = Some(true),
+                "false" | "0" => self.allow_remote = Some(false),
+                _ => self.problem(&place, format!("allow_remote is true or false, not '{text}'")),
+            },
+            Key::DataDir => {}
+        }
+    }
+
+    pub(super) fn set_flags(&mut self, flags: &Flags) {
+        if let Some(address) = flags.http {
+            self.http = Some((address, Place::Flag(Key::Http)));
+        }
+        if let Some(address) = flags.mqtt {
+            self.mqtt = Some((address, Place::Flag(Key::Mqtt)));
+        }
+        self.data_dir = flags.data_dir.clone().or_else(|| self.data_dir.take());
+        self.store = flags.store.or(self.store);
+        self.allow_remote = flags.allow_remote.or(self.allow_remote);
+    }
+
+    pub(super) fn finish(mut self, default_data_dir: PathBuf) -> Result<Settings, SettingsError> {
+        let allow_remote = self.allow_remote.unwrap_or(false);
+        if !allow_remote {
+            for (address, place) in [self.http.clone(), self.mqtt.clone()].into_iter().flatten() {
+                if !address.ip().is_loopback() {
+                    self.problem(
+                        &place,
+                        format!(
+                            "{address} can be reached from other machines, and there is no TLS yet: tokens and \
+                             passwords would cross the network in clear; use a loopback address, or set \
+                             allow_remote = true (--allow-remote) where the network is trusted"
+                        ),
+                    );
+                }
+            }
+        }
+        if !self.problems.is_empty() {
+            return Err(SettingsError::Wrong(self.problems));
+        }
+        Ok(Settings {
+            http: self.http.map_or(DEFAULT_HTTP, |(address, _)| address),
+            mqtt: self.mqtt.map_or(DEFAULT_MQTT, |(address, _)| address),
+            data_dir: self.data_dir.unwrap_or(default_data_dir),
+            store: self.store.unwrap_or_default(),
+            cache_mib: self.cache_mib.unwrap_or(DEFAULT_CACHE_MIB),
+            allow_remote,
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! The embedded broker as a transport: nothing between edge and controller passes through anybody else.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tidegate_broker::{Broker, BrokerConfig, Event, Health, Limits, Message, Qos, SendError, StartError, Watcher};
+use tidegate_model::ids::EdgeId;
+use tidegate_model::limits::{MAX_ENVELOPE_BYTES, MAX_TOPIC_BYTES};
+use tidegate_model::wire::{ControllerPresence, EdgeTopic, Topics};
+use tokio::sync::watch;
+
+use super::Transport;
+use super::gate::EdgeGate;
+use super::tap::EdgeTap;
+use crate::auth::{AdminAuth, Credentials};
+use crate::run::CoreLink;
+
+/// Room for topic and headers beside the largest envelope, in bytes.
+const PACKET_OVERHEAD_BYTES: usize = MAX_TOPIC_BYTES + 1_024;
+/// Messages of one edge that wait for the loop at the most; then the edge is not read.
+const MAX_UNACKED_PER_EDGE: usize = 64;
+/// Number of what this side publishes locally.
+const ORIGIN: u64 = 1;
+
+/// The embedded broker, with our gate and tap.
+pub(crate) struct Door {
+    broker: Broker,
+    topics: Topics,
+}
+
+impl Door {
+    /// Opens the broker. Its first client may come before this returns; it waits for the loop.
+    pub(crate) async fn start(
+        listen: SocketAddr,
+        topics: Topics,
+        core: CoreLink,
+        credentials: Arc<Credentials>,
+        admin: AdminAuth,
+    ) -> Result<Self, StartError> {
+        let mut config = BrokerConfig::new(listen);
+        config.limits = Limits {
+            max_packet_bytes: MAX_ENVELOPE_BYTES + PACKET_OVERHEAD_BYTES,
+            max_unacked_taps_per_client: MAX_UNACKED_PER_EDGE,
+            ..Limits::default()
+        };
+        let gate = EdgeGate { topics: topics.clone(), core: core.clone(), credentials, admin };
+        let tap = EdgeTap::new(topics.clone(), core);
+        let broker = Broker::start(config, Arc::new(gate), Arc::new(tap), Arc::new(Log)).await?;
+        Ok(Self { broker, topics })
+    }
+
+    /// Where it listens.
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.broker.local_addr()
+    }
+
+    /// How it is, as its watchdog sees it.
+    pub(crate) fn health(&self) -> watch::Receiver<Health> {
+        self.broker.health()
+    }
+}
+
+impl Transport for Door {
+    fn send(&self, edge: &EdgeId, payload: Vec<u8>) {
+        let message = Message::new(self.topics.edge(edge, EdgeTopic::Down), payload, Qos::AtLeastOnce);
+        match self.broker.send_to(&self.topics.client_id(edge), message) {
+            Ok(()) => {}
+            Err(error @ (SendError::NotConnected | SendError::NotSubscribed)) => {
+                tracing::debug!(edge.id = %edge, %error, "a message was not sent; it is sent again when the edge is back");
+            }
+            Err(error @ (SendError::Full | SendError::Invalid)) => {
+                tracing::warn!(edge.id = %edge, %error, "a message was not sent");
+            }
+        }
+    }
+
+    fn announce<'a>(&'a self, presence: &'a ControllerPresence) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            let payload = match serde_json::to_vec(presence) {
+                Ok(payload) => payload,
+                Err(error) => return tracing::error!(%error, "the controller's presence cannot be written"),
+            };
+            let message = Message::new(self.topics.controller(), payload, Qos::AtLeastOnce).retained();
+            if let Err(error) = self.broker.publish(message, ORIGIN).await {
+                tracing::error!(%error, "the controller's presence was not published");
+            }
+        })
+    }
+
+    fn disconnect(&self, edge: &EdgeId) {
+        self.broker.disconnect(&self.topics.client_id(edge));
+    }
+
+    fn stop(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self.broker.stop())
+    }
+}
+
+/// Tells the log of clients that come and go. That an edge is there is for its own messages to say.
+struct Log;
+
+impl Watcher for Log {
+    fn event(&self, event: &Event) {
+        match event {
+            Event::Connected { client_id, peer, .. } => tracing::debug!(client = %client_id, %peer, "a client connected"),
+            Event::Subscribed { client_id, filter, .. } => tracing::debug!(client = %client_id, %filter, "a client subscribed"),
+            Event::Disconnected { client_id, reason, .. } => {
+                tracing::debug!(client = %client_id, %reason, "a client's connection ended");
+            }
+            Event::Unhealthy { why } => tracing::error!(why, "the controller's broker does not answer"),
+        }
+    }
+}
