@@ -1,1 +1,42 @@
 //! The controller's decisions, without IO.
+//!
+//! [`Controller::handle`] takes one [`Input`] and returns an [`Output`]: what to write in one atomic batch, and what
+//! to do only after that. No clock, no randomness, no socket: the shell (`cloud/server`) brings `now` and ids.
+//!
+//! ```text
+//! request, message of an edge, deadline --Input--> Controller --Output--> writes (commit), then effects (publish, reply, notify)
+//! ```
+
+mod action;
+mod controller;
+mod edge_message;
+mod io;
+mod link;
+mod placements;
+mod read;
+mod reconcile;
+mod record;
+mod rejection;
+mod request;
+mod rules;
+mod timers;
+mod view;
+
+pub use controller::{Controller, Settings};
+pub use io::{Deadline, Effect, Event, EventKind, Input, Output, ReplyTo, Write};
+pub use record::{
+    Actor, EdgeRecord, Facts, Meta, Operation, PlacementRecord, Reported, RuleRecord, Settled, Snapshot,
+    StoredSecret, Target, VersionRecord,
+};
+pub use rejection::Rejection;
+pub use request::{Expect, Reply, Request, Saved, WhenOffline};
+pub use view::{
+    EdgeView, InFlightView, PlacementFilter, PlacementView, Reason, RuleFilter, RuleView, Summary, Tally,
+    etag,
+};
+
+/// Version of this software (semver), told to edges.
+#[must_use]
+pub fn software_version() -> semver::Version {
+    env!("CARGO_PKG_VERSION").parse().expect("cargo accepts only semver versions")
+}

@@ -71,7 +71,7 @@ pub enum WireError {
         /// The kind, at most 32 characters of it.
         kind: String,
         /// The envelope's header, to answer to.
-        header: Header,
+        header: Box<Header>,
     },
     /// A body that does not fit its kind.
     #[error("the body of the '{kind}' message cannot be read: {reason}")]
@@ -81,7 +81,7 @@ pub enum WireError {
         /// What the JSON reader says, without the content.
         reason: String,
         /// The envelope's header, to answer to.
-        header: Header,
+        header: Box<Header>,
     },
 }
 
@@ -132,7 +132,7 @@ impl Envelope {
     }
 
     fn unknown_kind(self) -> WireError {
-        WireError::UnknownKind { kind: self.t.chars().take(32).collect(), header: self.header }
+        WireError::UnknownKind { kind: self.t.chars().take(32).collect(), header: Box::new(self.header) }
     }
 
     /// Reads a payload that came from an edge.
@@ -145,7 +145,7 @@ impl Envelope {
         match Up::read(&envelope.t, &envelope.body) {
             None => Err(envelope.unknown_kind()),
             Some((_, Ok(message))) => Ok((header, message)),
-            Some((kind, Err(e))) => Err(WireError::BadBody { kind, reason: describe(&e), header }),
+            Some((kind, Err(e))) => Err(WireError::BadBody { kind, reason: describe(&e), header: Box::new(header) }),
         }
     }
 
@@ -159,7 +159,7 @@ impl Envelope {
         match Down::read(&envelope.t, &envelope.body) {
             None => Err(envelope.unknown_kind()),
             Some((_, Ok(message))) => Ok((header, message)),
-            Some((kind, Err(e))) => Err(WireError::BadBody { kind, reason: describe(&e), header }),
+            Some((kind, Err(e))) => Err(WireError::BadBody { kind, reason: describe(&e), header: Box::new(header) }),
         }
     }
 }

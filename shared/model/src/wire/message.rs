@@ -464,7 +464,9 @@ pub struct ControllerPresence {
 /// Digest over all that an edge holds and has told: per present rule the accepted `want`, what is committed and the
 /// number of the last transition. Equal on both sides, no inventory is needed. The order of the items does not matter.
 #[must_use]
-pub fn root<'a>(items: impl IntoIterator<Item = (RuleId, &'a Digest, Option<&'a VersionDigest>, u64)>) -> Digest {
+pub fn root<'a>(
+    items: impl IntoIterator<Item = (RuleId, &'a Digest, Option<&'a VersionDigest>, u64)>,
+) -> Digest {
     let lines: BTreeSet<String> = items
         .into_iter()
         .map(|(rule, want, running, sequence)| {

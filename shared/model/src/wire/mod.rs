@@ -8,8 +8,8 @@ mod topics;
 
 pub use envelope::{Envelope, Header, WireError};
 pub use message::{
-    Attempt, Birth, By, Bye, Config, ControllerPresence, Counters, DesiredRun, Down, Dropped, Fault, Heartbeat, Hello,
-    HelloLimits, Inventory, InventoryItem, Origin, Ping, Received, Report, RunReport, SecretValue, Set, SetResult, Up,
-    Want, Welcome, Will, root,
+    Attempt, Birth, By, Bye, Config, ControllerPresence, Counters, DesiredRun, Down, Dropped, Fault,
+    Heartbeat, Hello, HelloLimits, Inventory, InventoryItem, Origin, Ping, Received, Report, RunReport,
+    SecretValue, Set, SetResult, Up, Want, Welcome, Will, root,
 };
 pub use topics::{EdgeTopic, Topics};

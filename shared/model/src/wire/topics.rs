@@ -51,6 +51,12 @@ impl Topics {
         format!("{ROOT}/{}/controller", self.account)
     }
 
+    /// The filter that matches every topic of the account, for an operator who looks on.
+    #[must_use]
+    pub fn all(&self) -> String {
+        format!("{ROOT}/{}/#", self.account)
+    }
+
     /// The filter that matches one topic kind of every edge, for a controller on a broker of its own.
     #[must_use]
     pub fn every_edge(&self, topic: EdgeTopic) -> String {
@@ -112,7 +118,9 @@ mod tests {
         }
         assert_eq!(topics.edge(&edge, EdgeTopic::Down), "tidegate/1/default/gw-7/down");
         assert_eq!(topics.edge_of_client_id(&topics.client_id(&edge)), Some(edge));
-        for strange in ["tidegate/1/default/controller", "tidegate/1/other/gw-7/up", "tidegate/1/default/gw-7/up/x", ""] {
+        for strange in
+            ["tidegate/1/default/controller", "tidegate/1/other/gw-7/up", "tidegate/1/default/gw-7/up/x", ""]
+        {
             assert_eq!(topics.parse(strange), None, "{strange}");
         }
     }

@@ -1,0 +1,325 @@
+//! The controller: its state, and the one way into it.
+//!
+//! Owns the records and the facts that live as long as the process (sessions, timers). The verbs are in the modules
+//! beside it: `rules` (save, restore, delete), `placements` (place, unplace), `action` (the five actions and how they
+//! end), `link` (presence), `edge_message` (what edges say), `reconcile` (after a hello), `read` (views).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_model::ids::{AccountId, EdgeId, MessageId, RuleId, RuleName};
+use tidegate_model::limits;
+use tidegate_model::placement::Role;
+use tidegate_model::time::{Now, Wall};
+use tidegate_model::version::Generation;
+use tidegate_model::wire::ControllerPresence;
+
+use crate::action::Phase;
+use crate::io::{Deadline, Effect, Event, EventKind, Input, Output, ReplyTo, Write};
+use crate::link::EdgeLive;
+use crate::record::{Actor, EdgeRecord, Meta, PlacementRecord, RuleRecord, Snapshot};
+use crate::rejection::Rejection;
+use crate::request::{Reply, Request};
+use crate::timers::{TimerKey, Timers};
+
+/// What an operator chooses for the controller.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The account.
+    pub account: AccountId,
+    /// Seconds between an edge's heartbeats.
+    pub heartbeat_s: u32,
+    /// Most rules.
+    pub max_rules: usize,
+    /// Most edges.
+    pub max_edges: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            account: AccountId::default_account(),
+            heartbeat_s: limits::HEARTBEAT_S,
+            max_rules: 10_000,
+            max_edges: 100_000,
+        }
+    }
+}
+
+/// Names a placement.
+pub(crate) type Key = (RuleId, EdgeId);
+
+/// An edge: what is stored of it, and what lives with the process.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    pub(crate) record: EdgeRecord,
+    pub(crate) live: EdgeLive,
+}
+
+/// A placement: what is stored of it, and in which phase its operation is.
+#[derive(Debug)]
+pub(crate) struct Placement {
+    pub(crate) record: PlacementRecord,
+    pub(crate) phase: Phase,
+}
+
+/// The controller's whole state. See the crate's head for how it is driven.
+#[derive(Debug)]
+pub struct Controller {
+    pub(crate) settings: Settings,
+    pub(crate) meta: Meta,
+    pub(crate) rules: BTreeMap<RuleId, RuleRecord>,
+    pub(crate) names: BTreeMap<RuleName, RuleId>,
+    pub(crate) edges: BTreeMap<EdgeId, Edge>,
+    pub(crate) placements: BTreeMap<Key, Placement>,
+    pub(crate) by_edge: BTreeMap<EdgeId, BTreeSet<RuleId>>,
+    pub(crate) by_rule: BTreeMap<RuleId, BTreeSet<EdgeId>>,
+    pub(crate) timers: Timers,
+    messages: u64,
+}
+
+/// One call of [`Controller::handle`]: when it is, and what came out of it so far. A record that was touched several
+/// times is written once.
+pub(crate) struct Turn {
+    pub(crate) now: Now,
+    pub(crate) writes: Vec<Write>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) dirty_edges: BTreeSet<EdgeId>,
+    pub(crate) dirty_placements: BTreeSet<Key>,
+}
+
+impl Turn {
+    fn new(now: Now) -> Self {
+        Self {
+            now,
+            writes: Vec::new(),
+            effects: Vec::new(),
+            dirty_edges: BTreeSet::new(),
+            dirty_placements: BTreeSet::new(),
+        }
+    }
+
+    /// Remembers that a placement has to be written.
+    pub(crate) fn touch(&mut self, key: &Key) {
+        self.dirty_placements.insert(key.clone());
+    }
+
+    /// Remembers that an edge has to be written.
+    pub(crate) fn touch_edge(&mut self, edge: &EdgeId) {
+        self.dirty_edges.insert(edge.clone());
+    }
+
+    /// Tells the watchers something about a placement.
+    pub(crate) fn tell_placement(&mut self, rule: &RuleName, edge: &EdgeId, text: String) {
+        let event =
+            Event { kind: EventKind::Placement, rule: Some(rule.clone()), edge: Some(edge.clone()), text };
+        self.effects.push(Effect::Notify(event));
+    }
+
+    /// Tells the watchers something about an edge.
+    pub(crate) fn tell_edge(&mut self, edge: &EdgeId, text: String) {
+        let event = Event { kind: EventKind::Edge, rule: None, edge: Some(edge.clone()), text };
+        self.effects.push(Effect::Notify(event));
+    }
+
+    /// Tells the watchers something about a rule.
+    pub(crate) fn tell_rule(&mut self, rule: &RuleName, text: String) {
+        let event = Event { kind: EventKind::Rule, rule: Some(rule.clone()), edge: None, text };
+        self.effects.push(Effect::Notify(event));
+    }
+}
+
+impl Controller {
+    /// A controller with what the store holds. Its epoch rises above every earlier one, also above that of a store
+    /// that was restored from a backup, because it is at least the wall clock in milliseconds. Every link is unknown
+    /// until the edge says something; operations that were under way get [`limits::OFFLINE_GRACE_MS`] to be settled.
+    pub fn restore(settings: Settings, snapshot: Snapshot, now: Now) -> (Self, Output) {
+        let wall = u64::try_from(now.wall.0).unwrap_or(0);
+        let meta = Meta { epoch: wall.max(snapshot.meta.epoch.saturating_add(1)) };
+        let mut controller = Self {
+            settings,
+            meta: meta.clone(),
+            names: snapshot.rules.iter().map(|r| (r.name().clone(), r.id)).collect(),
+            rules: snapshot.rules.into_iter().map(|r| (r.id, r)).collect(),
+            edges: BTreeMap::new(),
+            placements: BTreeMap::new(),
+            by_edge: BTreeMap::new(),
+            by_rule: BTreeMap::new(),
+            timers: Timers::default(),
+            messages: 0,
+        };
+        for record in snapshot.edges {
+            controller.edges.insert(record.id.clone(), Edge { record, live: EdgeLive::default() });
+        }
+        for record in snapshot.placements {
+            let key = (record.rule, record.edge.clone());
+            controller.insert_placement(record);
+            controller.wait_offline(now, &key);
+        }
+        let presence = ControllerPresence { epoch: meta.epoch, version: crate::software_version() };
+        let output =
+            Output { writes: vec![Write::PutMeta(meta)], effects: vec![Effect::PublishPresence(presence)] };
+        (controller, output)
+    }
+
+    /// Handles whatever happened. Any input in any state is fine; nothing is done before the writes are durable.
+    pub fn handle(&mut self, now: Now, input: Input) -> Output {
+        let mut turn = Turn::new(now);
+        match input {
+            Input::Request { reply_to, by, role, request } => {
+                self.request(&mut turn, reply_to, &by, role, *request);
+            }
+            Input::FromEdge { edge, presence, payload } => {
+                self.take_message(&mut turn, &edge, presence, &payload);
+            }
+            Input::Tick => {}
+        }
+        while let Some(key) = self.timers.pop_due(now.monotonic) {
+            match key {
+                TimerKey::Silence(edge) => self.silence(&mut turn, &edge),
+                TimerKey::Hold(edge) => self.hold_ends(&mut turn, &edge),
+                TimerKey::Operation(rule, edge) => self.operation_due(&mut turn, &(rule, edge)),
+            }
+        }
+        self.finish(turn)
+    }
+
+    /// When [`Input::Tick`] is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Deadline> {
+        self.timers.next().map(|(at, key)| Deadline { at, what: key.what() })
+    }
+
+    /// The epoch of this run.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.meta.epoch
+    }
+
+    fn finish(&mut self, turn: Turn) -> Output {
+        let Turn { mut writes, effects, dirty_edges, dirty_placements, .. } = turn;
+        for edge in dirty_edges {
+            if let Some(edge) = self.edges.get(&edge) {
+                writes.push(Write::PutEdge(Box::new(edge.record.clone())));
+            }
+        }
+        for key in dirty_placements {
+            match self.placements.get(&key) {
+                Some(placement) => writes.push(Write::PutPlacement(Box::new(placement.record.clone()))),
+                None => writes.push(Write::RemovePlacement { rule: key.0, edge: key.1 }),
+            }
+        }
+        Output { writes, effects }
+    }
+
+    fn request(&mut self, turn: &mut Turn, to: ReplyTo, by: &Actor, role: Role, request: Request) {
+        let result =
+            if role == Role::Viewer { Err(Rejection::Forbidden) } else { self.obey(turn, by, role, request) };
+        let result = result.map(Box::new).map_err(Box::new);
+        turn.effects.push(Effect::Reply { to, result });
+    }
+
+    /// Does what a request wants. A rejection leaves everything as it was.
+    fn obey(
+        &mut self,
+        turn: &mut Turn,
+        by: &Actor,
+        role: Role,
+        request: Request,
+    ) -> Result<Reply, Rejection> {
+        match request {
+            Request::SaveRule { id, content, secret, expect, note } => {
+                self.save_rule(turn, by, id, *content, secret, &expect, note)
+            }
+            Request::RestoreRule { rule, from, expect, note } => {
+                self.restore_rule(turn, by, &rule, *from, &expect, note)
+            }
+            Request::DeleteRule { rule, expect } => self.delete_rule(turn, by, &rule, &expect),
+            Request::Place { rule, edge, vars } => self.place(turn, &rule, &edge, vars, role),
+            Request::Unplace { rule, edge } => self.unplace(turn, by, &rule, &edge),
+            Request::Act { rule, edge, action, when_offline } => {
+                self.act(turn, by, role, &rule, &edge, action, when_offline)
+            }
+            Request::CreateEdge { edge, credential } => self.create_edge(turn, edge, credential),
+            Request::RemoveEdge { edge, leave_running } => self.remove_edge(turn, &edge, leave_running),
+            Request::ConfirmEdge { edge } => self.confirm_edge(turn, &edge),
+        }
+    }
+
+    /// A new message id (UUIDv7 by the wall clock; its random part counts, which is unique within an epoch).
+    pub(crate) fn next_message_id(&mut self, wall: Wall) -> MessageId {
+        self.messages += 1;
+        let mut unique = [0; 10];
+        unique[..2].copy_from_slice(&self.meta.epoch.to_be_bytes()[6..]);
+        unique[2..].copy_from_slice(&self.messages.to_be_bytes());
+        let millis = u64::try_from(wall.0).unwrap_or(0);
+        MessageId(uuid::Builder::from_unix_timestamp_millis(millis, &unique).into_uuid())
+    }
+
+    pub(crate) fn insert_placement(&mut self, record: PlacementRecord) {
+        self.by_edge.entry(record.edge.clone()).or_default().insert(record.rule);
+        self.by_rule.entry(record.rule).or_default().insert(record.edge.clone());
+        let key = (record.rule, record.edge.clone());
+        self.placements.insert(key, Placement { record, phase: Phase::Idle });
+    }
+
+    /// Forgets a placement and its generation.
+    pub(crate) fn drop_placement(&mut self, turn: &mut Turn, key: &Key) {
+        self.placements.remove(key);
+        self.timers.clear(&TimerKey::Operation(key.0, key.1.clone()));
+        unindex(&mut self.by_edge, &key.1, &key.0);
+        unindex(&mut self.by_rule, &key.0, &key.1);
+        turn.touch(key);
+    }
+
+    /// The placements of an edge, removed ones included.
+    pub(crate) fn keys_of_edge(&self, edge: &EdgeId) -> Vec<Key> {
+        self.by_edge.get(edge).into_iter().flatten().map(|rule| (*rule, edge.clone())).collect()
+    }
+
+    /// The placements of a rule, removed ones included.
+    pub(crate) fn keys_of_rule(&self, rule: RuleId) -> Vec<Key> {
+        self.by_rule.get(&rule).into_iter().flatten().map(|edge| (rule, edge.clone())).collect()
+    }
+
+    /// The rule of this name.
+    pub(crate) fn rule_named(&self, name: &RuleName) -> Result<&RuleRecord, Rejection> {
+        let id = self.names.get(name).ok_or_else(|| Rejection::NoSuchRule(name.clone()))?;
+        Ok(self.rules.get(id).expect("every name leads to a rule"))
+    }
+
+    /// The placement of this rule on this edge, unless it was taken off.
+    pub(crate) fn key_of(&self, rule: &RuleName, edge: &EdgeId) -> Result<Key, Rejection> {
+        let id = self.rule_named(rule)?.id;
+        if !self.edges.contains_key(edge) {
+            return Err(Rejection::NoSuchEdge(edge.clone()));
+        }
+        let key = (id, edge.clone());
+        match self.placements.get(&key) {
+            Some(placement) if placement.record.present => Ok(key),
+            Some(_) | None => Err(Rejection::NoSuchPlacement { rule: rule.clone(), edge: edge.clone() }),
+        }
+    }
+
+    /// The placement of a key that is known to be there.
+    pub(crate) fn placement_mut(&mut self, key: &Key) -> &mut Placement {
+        self.placements.get_mut(key).expect("the caller holds a key of an existing placement")
+    }
+
+    /// The highest generation of a rule that anybody knows of on this edge.
+    pub(crate) fn highest_generation(&self, key: &Key) -> Generation {
+        let told =
+            self.edges.get(&key.1).and_then(|e| e.live.highest.get(&key.0)).copied().unwrap_or_default();
+        let reported =
+            self.placements.get(key).and_then(|p| p.record.reported.as_ref()).map(|r| r.generation);
+        told.max(reported.unwrap_or_default())
+    }
+}
+
+fn unindex<A: Ord, B: Ord>(index: &mut BTreeMap<A, BTreeSet<B>>, from: &A, what: &B) {
+    if let Some(set) = index.get_mut(from) {
+        set.remove(what);
+        if set.is_empty() {
+            index.remove(from);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What edges say: sorted by session and number, then taken as facts.
+
+use tidegate_model::code::Code;
+use tidegate_model::ids::{EdgeId, RuleId};
+use tidegate_model::placement::{RunState, VersionDigest};
+use tidegate_model::version::Generation;
+use tidegate_model::wire::{
+    Attempt, By, Config, Counters, DesiredRun, Envelope, Header, Report, RunReport, SetResult, Up, WireError,
+};
+
+use crate::controller::{Controller, Key, Turn};
+use crate::io::Effect;
+use crate::link::{Heard, Order};
+use crate::record::{PlacementRecord, Reported};
+
+impl Controller {
+    /// Takes a payload that came from an edge. Whatever it is, it changes no other edge.
+    pub(crate) fn take_message(&mut self, turn: &mut Turn, id: &EdgeId, presence: bool, payload: &[u8]) {
+        if !self.edges.contains_key(id) {
+            let what = "a message of an edge that is not known here; it was dropped".to_owned();
+            turn.effects.push(Effect::Warn { edge: id.clone(), what });
+            return;
+        }
+        let (header, message) = match Envelope::read_up(payload) {
+            Ok(read) => read,
+            Err(error) => return self.unreadable(turn, id, &error),
+        };
+        match (presence, message) {
+            (true, Up::Birth(birth)) => self.birth(turn, id, header.sid, birth.boot),
+            (true, Up::Will(_)) => self.death(turn, id, header.sid, false),
+            (true, Up::Bye(_)) => self.death(turn, id, header.sid, true),
+            (false, message @ (Up::Birth(_) | Up::Will(_) | Up::Bye(_))) | (true, message) => {
+                self.edge_mut(id).live.dropped += 1;
+                let what = format!("a '{}' message came on the wrong topic; it was dropped", message.kind());
+                turn.effects.push(Effect::Warn { edge: id.clone(), what });
+            }
+            (false, message) => self.up(turn, id, &header, message),
+        }
+    }
+
+    fn unreadable(&mut self, turn: &mut Turn, id: &EdgeId, error: &WireError) {
+        self.edge_mut(id).live.dropped += 1;
+        turn.effects.push(Effect::Warn { edge: id.clone(), what: format!("{error}; it was dropped") });
+    }
+
+    fn up(&mut self, turn: &mut Turn, id: &EdgeId, header: &Header, message: Up) {
+        let is_hello = matches!(message, Up::Hello(_));
+        match self.heard(turn, id, header.sid, is_hello) {
+            Heard::Current => {}
+            Heard::Revenant => {
+                if matches!(message, Up::Pong(_)) {
+                    self.revive(turn, id, header.sid);
+                } else {
+                    self.ping_revenant(turn, id, header.sid);
+                }
+                return;
+            }
+            Heard::Past => {
+                self.edge_mut(id).live.dropped += 1;
+                if is_hello {
+                    self.welcome_past(turn, id, header.sid);
+                }
+                return;
+            }
+        }
+        let order = self.order(id, header);
+        if order == Order::Copy {
+            self.edge_mut(id).live.dropped += 1;
+            return;
+        }
+        self.mark_online(turn, id);
+        match message {
+            Up::Hello(hello) => self.hello(turn, id, header, &hello),
+            Up::Inventory(page) => self.inventory(turn, id, page),
+            Up::Received(received) => self.with_placement(received.rule, id, |controller, key| {
+                controller.received(turn, key, received.generation);
+            }),
+            Up::Result(result) => self.with_placement(result.rule, id, |controller, key| {
+                controller.result(turn, key, &result);
+            }),
+            Up::Report(report) => self.with_placement(report.rule, id, |controller, key| {
+                controller.report(turn, key, report.clone());
+            }),
+            Up::Heartbeat(heartbeat) => {
+                if self.settled(id) && self.root_of(id) != heartbeat.root {
+                    self.ask_inventory(turn, id);
+                }
+            }
+            Up::Pong(_) => {}
+            Up::Birth(_) | Up::Will(_) | Up::Bye(_) => unreachable!("sorted out by the caller"),
+        }
+        if order == Order::Gap {
+            self.ask_inventory(turn, id);
+        }
+    }
+
+    /// Whether nothing is under way on this edge, so that both sides should agree.
+    fn settled(&self, id: &EdgeId) -> bool {
+        self.keys_of_edge(id).iter().all(|key| self.placements[key].record.operation.is_none())
+    }
+
+    fn with_placement(&mut self, rule: RuleId, edge: &EdgeId, act: impl FnOnce(&mut Self, &Key)) {
+        let key = (rule, edge.clone());
+        // About a rule that the cloud does not know there is nothing to say: an inventory lists it as unmanaged.
+        if self.placements.contains_key(&key) {
+            act(self, &key);
+        }
+    }
+
+    /// How a set ended.
+    fn result(&mut self, turn: &mut Turn, key: &Key, result: &SetResult) {
+        let record = &self.placement_mut(key).record;
+        let (ours, keep_was_sent) =
+            (record.generation, record.operation.as_ref().is_some_and(|o| o.tries == 0));
+        if result.generation > ours || result.code == Code::Conflict {
+            return self.cloud_behind(turn, &key.1, key.0, result.generation);
+        }
+        let facts = (result.generation, result.want, result.running, result.run.clone());
+        self.take_reported(turn, key, facts);
+        if result.answers != ours || result.code == Code::Stale {
+            return;
+        }
+        let record = &self.placement_mut(key).record;
+        if !record.present {
+            match result.code.is_success() {
+                true => self.removed(turn, key),
+                false => self.pause_then_retry(turn, key),
+            }
+        } else if record.operation.is_none() {
+            let attempt = Attempt {
+                generation: ours,
+                target: result.attempted,
+                code: result.code,
+                detail: result.detail.clone(),
+            };
+            self.late_result(turn, key, &attempt);
+        } else if result.code == Code::MissingDependency && keep_was_sent && sent_keep(record) {
+            // The edge does not hold what we believed it holds: the same set, with the bytes.
+            if let Some(operation) = &mut self.placement_mut(key).record.operation {
+                operation.tries += 1;
+            }
+            self.send_set(turn, key);
+        } else if result.code.is_transient()
+            && self.tries(key) + 1 < tidegate_model::limits::MAX_TRANSIENT_TRIES
+        {
+            self.pause_then_retry(turn, key);
+        } else {
+            self.settle(turn, key, result.code, result.detail.clone());
+        }
+    }
+
+    fn tries(&self, key: &Key) -> u32 {
+        self.placements.get(key).and_then(|p| p.record.operation.as_ref()).map_or(0, |o| o.tries)
+    }
+
+    /// A result for an operation that was given up: it wins over the time-out.
+    pub(crate) fn late_result(&mut self, turn: &mut Turn, key: &Key, attempt: &Attempt) {
+        let record = &mut self.placement_mut(key).record;
+        let settled = [&mut record.last_issue, &mut record.last_run];
+        for settled in settled.into_iter().flatten().filter(|s| s.generation == attempt.generation) {
+            settled.code = attempt.code;
+            settled.detail.clone_from(&attempt.detail);
+        }
+        if attempt.code.class().is_some() && !attempt.code.is_transient() {
+            record.target = record.committed.clone();
+        }
+        let (name, edge) = (record.name.clone(), record.edge.clone());
+        turn.touch(key);
+        turn.tell_placement(&name, &edge, format!("late result for {name} on {edge}: {}", attempt.code));
+    }
+
+    /// A run state changed by itself, or counters are told.
+    fn report(&mut self, turn: &mut Turn, key: &Key, report: Report) {
+        let record = &mut self.placement_mut(key).record;
+        let Some(reported) = &mut record.reported else {
+            // Never heard of what it holds: an inventory will tell all of it.
+            return self.ask_inventory(turn, &key.1);
+        };
+        reported.counters = report.counters;
+        if report.run.sequence <= reported.run.sequence {
+            return;
+        }
+        reported.as_of = turn.now.wall;
+        let run = report.run;
+        follow_local(record, &run);
+        let text = run_text(record, &run);
+        let (name, edge) = (record.name.clone(), record.edge.clone());
+        if let Some(reported) = &mut record.reported {
+            reported.run = run;
+        }
+        turn.touch(key);
+        turn.tell_placement(&name, &edge, text);
+    }
+
+    /// Takes what an edge says it holds of a placement, unless something newer was said already.
+    pub(crate) fn take_reported(
+        &mut self,
+        turn: &mut Turn,
+        key: &Key,
+        (generation, want, running, run): (
+            Generation,
+            tidegate_model::digest::Digest,
+            Option<VersionDigest>,
+            RunReport,
+        ),
+    ) {
+        let wall = turn.now.wall;
+        let record = &mut self.placement_mut(key).record;
+        if record.reported.as_ref().is_some_and(|r| r.generation > generation) {
+            return;
+        }
+        let known = record.reported.take();
+        let counters = known.as_ref().map_or_else(Counters::default, |r| r.counters.clone());
+        let newer = known.as_ref().is_none_or(|known| known.run.sequence < run.sequence);
+        let text = newer.then(|| run_text(record, &run));
+        if newer {
+            follow_local(record, &run);
+        }
+        let run = match known {
+            Some(known) if !newer => known.run,
+            Some(_) | None => run,
+        };
+        record.committed = match running {
+            None => None,
+            Some(at) => [&record.target, &record.committed, &Some(record.desired.clone())]
+                .into_iter()
+                .flatten()
+                .find(|t| t.at == at)
+                .cloned(),
+        };
+        if let Some(last) = &mut record.last_issue
+            && !last.code.is_success()
+            && running == Some(last.attempted)
+            && generation >= last.generation
+        {
+            // The edge has what it was said to have failed on: the time-out was wrong.
+            last.code = Code::Ok;
+            last.detail = "confirmed by a later report of the edge".to_owned();
+        }
+        record.reported = Some(Reported { generation, want, running, run, counters, as_of: wall });
+        let (name, edge) = (record.name.clone(), record.edge.clone());
+        turn.touch(key);
+        if let Some(text) = text {
+            turn.tell_placement(&name, &edge, text);
+        }
+    }
+}
+
+/// Whether the set in flight carried no bytes.
+fn sent_keep(record: &PlacementRecord) -> bool {
+    record
+        .set(record.running() == record.target.as_ref().map(|t| t.at))
+        .is_some_and(|s| s.config == Config::Keep)
+}
+
+/// Somebody on site stopped or started the rule: that is what is wanted now, so that the next sync does not undo it.
+fn follow_local(record: &mut PlacementRecord, run: &RunReport) {
+    if run.by == By::Local && record.operation.is_none() {
+        record.run = match run.state {
+            RunState::PausedManual => DesiredRun::Stopped,
+            RunState::Running | RunState::PausedFault => DesiredRun::Running,
+            RunState::NotRunning => record.run,
+        };
+    }
+}
+
+fn run_text(record: &PlacementRecord, run: &RunReport) -> String {
+    let (name, edge) = (&record.name, &record.edge);
+    match &run.fault {
+        Some(fault) => format!("{name} on {edge}: {}: {}: {}", run.state, fault.code, fault.detail),
+        None => format!("{name} on {edge}: {}", run.state),
+    }
+}

@@ -1,0 +1,356 @@
+//! Presence: which session of an edge stands, and which messages are only echoes of an older one.
+//!
+//! Protocol.md section 5. The order of sessions is (store, epoch) and never time: a Last Will that comes late, a birth
+//! that was copied, a retained message of last week all carry an epoch that was passed long ago.
+//!
+//! ```text
+//!            birth, hello (higher epoch)               silence for 2.5 heartbeats
+//!  Unknown ------------------------------> Online ------------------------------> Stale
+//!     |                                     ^  |  <------ any message ------------  |
+//!     | will, bye                           |  | will, bye (known epoch or higher)  | no pong
+//!     v                                     |  v                                    v
+//!  Offline <--------------------------------+-Offline <-----------------------------+
+//!                        pong, birth with a higher epoch
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_model::code::Code;
+use tidegate_model::ids::{EdgeId, MessageId, RuleId, SessionId};
+use tidegate_model::limits;
+use tidegate_model::placement::Link;
+use tidegate_model::time::Monotonic;
+use tidegate_model::version::Generation;
+use tidegate_model::wire::{Down, Envelope, Header, Ping};
+
+use crate::controller::{Controller, Edge, Turn};
+use crate::io::Effect;
+use crate::reconcile::Collected;
+use crate::timers::TimerKey;
+
+/// What is known of an edge as long as the process lives.
+#[derive(Debug)]
+pub(crate) struct EdgeLive {
+    pub(crate) link: Link,
+    pub(crate) session: Option<Session>,
+    /// The session that was believed dead last: its counters go on if a pong revives it.
+    asleep: Option<Session>,
+    pub(crate) collecting: Option<Collected>,
+    /// When an inventory was last asked for.
+    pub(crate) asked_at: Option<Monotonic>,
+    /// Take-overs within [`limits::TAKEOVER_WINDOW_MS`], at most [`limits::MAX_TAKEOVERS`].
+    takeovers: Vec<Monotonic>,
+    duplicate_until: Option<Monotonic>,
+    /// Whether everything that the records say of this edge was confirmed since the controller started.
+    pub(crate) confirmed: bool,
+    /// Rules on it that the cloud never had, at most [`limits::MAX_RULES_PER_EDGE`].
+    pub(crate) unmanaged: BTreeSet<RuleId>,
+    /// Generations that its last inventory told, tombstones included.
+    pub(crate) highest: BTreeMap<RuleId, Generation>,
+    pub(crate) dropped: u64,
+    pub(crate) clock_skew_ms: Option<i64>,
+}
+
+impl Default for EdgeLive {
+    fn default() -> Self {
+        Self {
+            link: Link::Unknown,
+            session: None,
+            asleep: None,
+            collecting: None,
+            asked_at: None,
+            takeovers: Vec::new(),
+            duplicate_until: None,
+            confirmed: false,
+            unmanaged: BTreeSet::new(),
+            highest: BTreeMap::new(),
+            dropped: 0,
+            clock_skew_ms: None,
+        }
+    }
+}
+
+/// A session of an edge that stands.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) sid: SessionId,
+    pub(crate) boot: Option<u64>,
+    /// The last message on `up`: (controller epoch that it named, number).
+    up: Option<(u64, u64)>,
+    /// Number of the last message on `down`.
+    down: u64,
+}
+
+/// What a session id says about a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// It is of the session that stands.
+    Current,
+    /// It is of the session that was believed dead: a ping was sent.
+    Revenant,
+    /// It is of a session that was passed, or of a store that was replaced.
+    Past,
+}
+
+/// What the number of a message says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The next.
+    Next,
+    /// Some before it are missing.
+    Gap,
+    /// It was handled already, or came too late.
+    Copy,
+}
+
+impl Edge {
+    /// Why actions on this edge are held, if they are.
+    pub(crate) fn held(&self) -> Option<Code> {
+        if self.live.duplicate_until.is_some() {
+            Some(Code::DuplicateEdge)
+        } else if self.record.facts.cloud_behind {
+            Some(Code::CloudBehind)
+        } else {
+            None
+        }
+    }
+}
+
+impl Controller {
+    pub(crate) fn edge_mut(&mut self, edge: &EdgeId) -> &mut Edge {
+        self.edges.get_mut(edge).expect("the caller looked the edge up before")
+    }
+
+    /// A birth: the session stands from now on, if it is a new one.
+    pub(crate) fn birth(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId, boot: u64) {
+        let edge = self.edge_mut(id);
+        let facts = &edge.record.facts;
+        if facts.previous_store == Some(sid.store) {
+            self.duplicate(turn, id, "two databases alternate under this identity");
+        } else if facts.store != Some(sid.store) || sid.epoch > facts.epoch {
+            let over = edge.live.link == Link::Online && facts.store == Some(sid.store);
+            self.adopt(turn, id, sid, Some(boot));
+            if over {
+                self.count_takeover(turn, id);
+            }
+        } else if sid.epoch == facts.epoch && facts.alive {
+            self.check_boot(turn, id, sid, boot);
+        } else {
+            edge.live.dropped += 1;
+        }
+    }
+
+    /// A will or a bye: the session ended, unless a newer one stands.
+    pub(crate) fn death(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId, planned: bool) {
+        let edge = self.edge_mut(id);
+        let facts = &mut edge.record.facts;
+        if facts.store != Some(sid.store) || sid.epoch < facts.epoch {
+            edge.live.dropped += 1;
+            return;
+        }
+        facts.epoch = sid.epoch;
+        facts.alive = false;
+        let text = if planned { "the agent stopped" } else { "the connection broke" };
+        turn.touch_edge(id);
+        self.goes_offline(turn, id, text);
+    }
+
+    /// Sorts a message of `up` by its session id; one of a session that was not heard of yet begins that session
+    /// (its birth was lost).
+    pub(crate) fn heard(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId, is_hello: bool) -> Heard {
+        let edge = self.edge_mut(id);
+        let facts = &edge.record.facts;
+        if facts.store != Some(sid.store) {
+            // A store that is new to us begins with its hello; everything else may be an echo of a replaced one.
+            if !is_hello || facts.previous_store == Some(sid.store) {
+                return Heard::Past;
+            }
+            self.adopt(turn, id, sid, None);
+            return Heard::Current;
+        }
+        if sid.epoch < facts.epoch {
+            return Heard::Past;
+        }
+        if sid.epoch > facts.epoch || (facts.alive && edge.live.session.is_none()) {
+            self.adopt(turn, id, sid, None);
+            return Heard::Current;
+        }
+        if facts.alive { Heard::Current } else { Heard::Revenant }
+    }
+
+    /// A pong of a session that was believed dead.
+    pub(crate) fn revive(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId) {
+        self.adopt(turn, id, sid, None);
+        self.ask_inventory(turn, id);
+    }
+
+    /// Takes a session as the one that stands.
+    fn adopt(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId, boot: Option<u64>) {
+        let edge = self.edge_mut(id);
+        let facts = &mut edge.record.facts;
+        let wiped = facts.store.is_some_and(|store| store != sid.store);
+        if wiped {
+            facts.previous_store = facts.store;
+        }
+        facts.store = Some(sid.store);
+        facts.epoch = sid.epoch;
+        facts.alive = true;
+        let asleep = edge.live.asleep.take().filter(|session| session.sid == sid);
+        edge.live.session = Some(asleep.unwrap_or(Session { sid, boot, up: None, down: 0 }));
+        edge.live.collecting = None;
+        edge.live.asked_at = None;
+        edge.live.confirmed = false;
+        if wiped {
+            // What another database said is void: nobody knows what this one holds before it says so.
+            edge.live.highest.clear();
+            for key in self.keys_of_edge(id) {
+                self.placement_mut(&key).record.reported = None;
+                turn.touch(&key);
+            }
+        }
+        turn.touch_edge(id);
+        self.mark_online(turn, id);
+    }
+
+    /// Something came from the session that stands.
+    pub(crate) fn mark_online(&mut self, turn: &mut Turn, id: &EdgeId) {
+        let silence = i64::from(self.settings.heartbeat_s) * limits::STALE_AFTER_TENTHS * 100;
+        self.timers.set(TimerKey::Silence(id.clone()), turn.now.monotonic.plus_ms(silence));
+        let edge = self.edge_mut(id);
+        edge.record.facts.last_seen = Some(turn.now.wall);
+        if edge.live.link != Link::Online {
+            edge.live.link = Link::Online;
+            turn.touch_edge(id);
+            turn.tell_edge(id, format!("edge {id} is online"));
+        }
+    }
+
+    /// The edge said nothing for too long: ask it; then, without an answer, it is offline.
+    pub(crate) fn silence(&mut self, turn: &mut Turn, id: &EdgeId) {
+        let Some(edge) = self.edges.get_mut(id) else { return };
+        match edge.live.link {
+            Link::Online => {
+                edge.live.link = Link::Stale;
+                let pong = turn.now.monotonic.plus_ms(limits::PONG_TIMEOUT_MS);
+                self.timers.set(TimerKey::Silence(id.clone()), pong);
+                self.ping(turn, id);
+                turn.tell_edge(id, format!("edge {id} is silent; asked it whether it is there"));
+            }
+            Link::Stale => {
+                edge.record.facts.alive = false;
+                turn.touch_edge(id);
+                self.goes_offline(turn, id, "no answer to a ping");
+            }
+            Link::Unknown | Link::Offline => {}
+        }
+    }
+
+    fn goes_offline(&mut self, turn: &mut Turn, id: &EdgeId, why: &str) {
+        self.timers.clear(&TimerKey::Silence(id.clone()));
+        let edge = self.edge_mut(id);
+        if let Some(session) = edge.live.session.take() {
+            edge.live.asleep = Some(session);
+        }
+        edge.live.collecting = None;
+        edge.live.confirmed = false;
+        if edge.live.link == Link::Offline {
+            return;
+        }
+        edge.live.link = Link::Offline;
+        turn.tell_edge(id, format!("edge {id} is offline: {why}"));
+        for key in self.keys_of_edge(id) {
+            self.wait_offline(turn.now, &key);
+        }
+    }
+
+    fn count_takeover(&mut self, turn: &mut Turn, id: &EdgeId) {
+        let now = turn.now.monotonic;
+        let live = &mut self.edge_mut(id).live;
+        live.takeovers.retain(|at| at.plus_ms(limits::TAKEOVER_WINDOW_MS) > now);
+        live.takeovers.push(now);
+        if live.takeovers.len() >= limits::MAX_TAKEOVERS {
+            live.takeovers.clear();
+            self.duplicate(turn, id, "its connection was taken over again and again");
+        }
+    }
+
+    /// Two boot numbers in one epoch are two gateways with one disk image.
+    pub(crate) fn check_boot(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId, boot: u64) {
+        let Some(session) = &mut self.edge_mut(id).live.session else { return };
+        if session.sid != sid {
+            return;
+        }
+        match session.boot {
+            None => session.boot = Some(boot),
+            Some(known) if known == boot => {}
+            Some(_) => self.duplicate(turn, id, "two gateways run from copies of one disk"),
+        }
+    }
+
+    fn duplicate(&mut self, turn: &mut Turn, id: &EdgeId, why: &str) {
+        let until = turn.now.monotonic.plus_ms(limits::TAKEOVER_WINDOW_MS);
+        self.edge_mut(id).live.duplicate_until = Some(until);
+        self.timers.set(TimerKey::Hold(id.clone()), until);
+        turn.tell_edge(id, format!("actions on edge {id} are held: {why} (DUPLICATE_EDGE)"));
+    }
+
+    /// Nothing pointed to a second gateway for a while.
+    pub(crate) fn hold_ends(&mut self, turn: &mut Turn, id: &EdgeId) {
+        if let Some(edge) = self.edges.get_mut(id) {
+            edge.live.duplicate_until = None;
+            turn.tell_edge(id, format!("actions on edge {id} are no longer held"));
+        }
+    }
+
+    /// Sorts a message of `up` by its number.
+    pub(crate) fn order(&mut self, id: &EdgeId, header: &Header) -> Order {
+        let Some(session) = &mut self.edge_mut(id).live.session else { return Order::Copy };
+        let (ce, last) = match session.up {
+            Some((ce, last)) if ce == header.ce => (ce, last),
+            Some((ce, _)) if ce > header.ce => return Order::Copy,
+            Some(_) | None => (header.ce, 0),
+        };
+        if header.sq <= last {
+            return Order::Copy;
+        }
+        session.up = Some((ce, header.sq));
+        if header.sq == last + 1 { Order::Next } else { Order::Gap }
+    }
+
+    /// Sends a message to the session that stands; without one there is nobody to send it to.
+    pub(crate) fn send(&mut self, turn: &mut Turn, id: &EdgeId, re: Option<MessageId>, message: &Down) {
+        let ce = self.meta.epoch;
+        let message_id = self.next_message_id(turn.now.wall);
+        let Some(session) = &mut self.edge_mut(id).live.session else { return };
+        session.down += 1;
+        let header =
+            Header { id: message_id, re, sid: session.sid, sq: session.down, ce, ts: turn.now.wall.0 };
+        let payload = Envelope::down(header, message).to_bytes();
+        turn.effects.push(Effect::Publish { edge: id.clone(), payload });
+    }
+
+    /// Sends a message to a session that does not stand, outside all counting: the number 0 tells so.
+    pub(crate) fn send_aside(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId, message: &Down) {
+        let header = Header {
+            id: self.next_message_id(turn.now.wall),
+            re: None,
+            sid,
+            sq: 0,
+            ce: self.meta.epoch,
+            ts: turn.now.wall.0,
+        };
+        let payload = Envelope::down(header, message).to_bytes();
+        turn.effects.push(Effect::Publish { edge: id.clone(), payload });
+    }
+
+    fn ping(&mut self, turn: &mut Turn, id: &EdgeId) {
+        let nonce = self.meta.epoch;
+        self.send(turn, id, None, &Down::Ping(Ping { nonce }));
+    }
+
+    /// Asks a session that was believed dead whether it stands.
+    pub(crate) fn ping_revenant(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId) {
+        let nonce = self.meta.epoch;
+        self.send_aside(turn, id, sid, &Down::Ping(Ping { nonce }));
+    }
+}

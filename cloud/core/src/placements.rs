@@ -1,0 +1,292 @@
+//! Which rules are on which edges, and which edges there are.
+
+use std::collections::BTreeMap;
+
+use tidegate_model::ids::{EdgeId, RuleId, RuleName};
+use tidegate_model::limits;
+use tidegate_model::placement::{Role, VersionDigest};
+use tidegate_model::rule::{
+    EdgeRule, Problems, RenderContext, Rendered, SecretRef, ValidRule, client_id_clash, render,
+};
+use tidegate_model::version::{Generation, RuleVersion};
+use tidegate_model::wire::DesiredRun;
+
+use crate::controller::{Controller, Edge, Key, Turn};
+use crate::io::{Effect, Write};
+use crate::link::EdgeLive;
+use crate::record::{Actor, EdgeRecord, Facts, Operation, PlacementRecord, StoredSecret, Target};
+use crate::rejection::Rejection;
+use crate::request::Reply;
+use crate::timers::TimerKey;
+
+/// What is rendered for an edge: a rule's content and what goes with it.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) id: RuleId,
+    pub(crate) version: RuleVersion,
+    pub(crate) content: &'a ValidRule,
+    pub(crate) secret: Option<&'a StoredSecret>,
+}
+
+impl Controller {
+    pub(crate) fn place(
+        &mut self,
+        turn: &mut Turn,
+        rule: &RuleName,
+        edge: &EdgeId,
+        vars: BTreeMap<String, String>,
+        role: Role,
+    ) -> Result<Reply, Rejection> {
+        let record = self.rule_named(rule)?;
+        let id = record.id;
+        let source =
+            Source { id, version: record.version, content: &record.content, secret: record.secret.as_ref() };
+        if !self.edges.contains_key(edge) {
+            return Err(Rejection::NoSuchEdge(edge.clone()));
+        }
+        let desired = self.render_for(source, edge, &vars)?;
+        let key = (id, edge.clone());
+        let known = self.placements.get(&key).map(|p| p.record.clone());
+        let present = known.as_ref().is_some_and(|r| r.present);
+        let on_edge = self.by_edge.get(edge).map_or(0, std::collections::BTreeSet::len);
+        if !present && on_edge >= limits::MAX_RULES_PER_EDGE {
+            let what = format!("rules on edge '{edge}'");
+            return Err(Rejection::Limit { what, limit: limits::MAX_RULES_PER_EDGE });
+        }
+        match known {
+            Some(known) if present => {
+                let placement = self.placement_mut(&key);
+                placement.record = PlacementRecord { vars, desired, ..known };
+            }
+            // It was taken off; its generation goes on, so that nothing that was sent then is taken for new.
+            Some(known) => {
+                self.timers.clear(&TimerKey::Operation(key.0, key.1.clone()));
+                let mut record = new_placement(id, rule, edge, vars, desired);
+                record.generation = known.generation.next();
+                record.reported = known.reported;
+                self.insert_placement(record);
+            }
+            None => self.insert_placement(new_placement(id, rule, edge, vars, desired)),
+        }
+        turn.touch(&key);
+        turn.tell_placement(rule, edge, format!("{rule} is placed on {edge}"));
+        let placement = self.placement_view(&key, role).expect("it was placed above");
+        Ok(Reply::Placed { placement, created: !present })
+    }
+
+    pub(crate) fn unplace(
+        &mut self,
+        turn: &mut Turn,
+        by: &Actor,
+        rule: &RuleName,
+        edge: &EdgeId,
+    ) -> Result<Reply, Rejection> {
+        let key = self.key_of(rule, edge)?;
+        Ok(Reply::Unplaced { pending: self.take_off(turn, by, &key) })
+    }
+
+    /// Takes a rule off an edge; returns whether the edge still has to hear of it. The removal waits for an edge that
+    /// is offline and never expires.
+    pub(crate) fn take_off(&mut self, turn: &mut Turn, by: &Actor, key: &Key) -> bool {
+        let id = self.next_message_id(turn.now.wall);
+        let highest = self.highest_generation(key);
+        let reachable = self.edges.get(&key.1).is_some_and(|edge| edge.live.link.reachable());
+        let record = &mut self.placement_mut(key).record;
+        let (name, edge) = (record.name.clone(), record.edge.clone());
+        turn.tell_placement(&name, &edge, format!("{name} is taken off {edge} by {}", by.name));
+        let never_sent = record.generation == Generation::default() && record.reported.is_none();
+        if never_sent {
+            self.drop_placement(turn, key);
+            return false;
+        }
+        record.present = false;
+        record.generation = record.generation.max(highest).next();
+        record.run = DesiredRun::Stopped;
+        record.target = None;
+        record.operation = Some(Operation {
+            id,
+            action: None,
+            since: turn.now.wall,
+            by: by.clone(),
+            queued: true,
+            expires: None,
+            received: false,
+            tries: 0,
+        });
+        turn.touch(key);
+        if reachable {
+            self.send_set(turn, key);
+        } else {
+            self.wait_offline(turn.now, key);
+        }
+        true
+    }
+
+    /// The edge said that a rule that was taken off is gone.
+    pub(crate) fn removed(&mut self, turn: &mut Turn, key: &Key) {
+        let rule_is_gone = !self.rules.contains_key(&key.0);
+        self.timers.clear(&TimerKey::Operation(key.0, key.1.clone()));
+        let record = &mut self.placement_mut(key).record;
+        record.operation = None;
+        record.reported = None;
+        record.committed = None;
+        let (name, edge) = (record.name.clone(), record.edge.clone());
+        turn.touch(key);
+        if rule_is_gone {
+            // A rule's id is never used again, so nobody needs its generation.
+            self.drop_placement(turn, key);
+        }
+        turn.tell_placement(&name, &edge, format!("{name} is gone from {edge}"));
+    }
+
+    /// Renders a rule for one edge and checks that it gets along with the other rules there.
+    pub(crate) fn render_for(
+        &self,
+        source: Source<'_>,
+        edge: &EdgeId,
+        vars: &BTreeMap<String, String>,
+    ) -> Result<Target, Rejection> {
+        let Source { id, version, content, secret } = source;
+        let rule = content.name();
+        let rendered =
+            self.render(id, content, secret.map(|s| s.version), edge, vars).map_err(|problems| {
+                Rejection::InvalidOnEdge { rule: rule.clone(), edge: edge.clone(), problems }
+            })?;
+        let others: Vec<EdgeRule> = self
+            .keys_of_edge(edge)
+            .iter()
+            .filter(|key| key.0 != id)
+            .map(|key| &self.placements[key].record)
+            .filter(|record| record.present)
+            .filter_map(|record| EdgeRule::from_rendered(&record.desired.bytes).ok())
+            .collect();
+        // The rules that are there do not clash with each other, so a clash is with the new one, which comes last.
+        if let Some(clash) = client_id_clash(others.iter().chain([&rendered.rule])).into_iter().next() {
+            let (other, client_id) = (clash.first, clash.client_id);
+            return Err(Rejection::ClientIdClash { edge: edge.clone(), other, client_id });
+        }
+        let at = VersionDigest { version, digest: rendered.digest };
+        Ok(Target { at, bytes: rendered.bytes, secret: secret.cloned() })
+    }
+
+    pub(crate) fn render(
+        &self,
+        id: RuleId,
+        content: &ValidRule,
+        secret_version: Option<u64>,
+        edge: &EdgeId,
+        vars: &BTreeMap<String, String>,
+    ) -> Result<Rendered, Problems> {
+        let secret = secret_version.map(|version| SecretRef { id: id.to_string(), version });
+        let context = RenderContext {
+            account: self.settings.account.clone(),
+            edge: edge.clone(),
+            vars: vars.clone(),
+            secret,
+        };
+        render(content, &context)
+    }
+
+    pub(crate) fn create_edge(
+        &mut self,
+        turn: &mut Turn,
+        edge: EdgeId,
+        credential: String,
+    ) -> Result<Reply, Rejection> {
+        if self.edges.contains_key(&edge) {
+            return Err(Rejection::EdgeExists(edge));
+        }
+        if self.edges.len() >= self.settings.max_edges {
+            return Err(Rejection::Limit { what: "edges".to_owned(), limit: self.settings.max_edges });
+        }
+        let record =
+            EdgeRecord { id: edge.clone(), created: turn.now.wall, credential, facts: Facts::default() };
+        self.edges.insert(edge.clone(), Edge { record, live: EdgeLive::default() });
+        turn.touch_edge(&edge);
+        turn.tell_edge(&edge, format!("edge {edge} was created"));
+        Ok(Reply::Edge(self.edge(&edge).expect("it was created above")))
+    }
+
+    pub(crate) fn remove_edge(
+        &mut self,
+        turn: &mut Turn,
+        edge: &EdgeId,
+        leave_running: bool,
+    ) -> Result<Reply, Rejection> {
+        if !self.edges.contains_key(edge) {
+            return Err(Rejection::NoSuchEdge(edge.clone()));
+        }
+        let keys = self.keys_of_edge(edge);
+        let count = keys.iter().filter(|key| !self.placements[*key].is_settled_removal()).count();
+        if count > 0 && !leave_running {
+            return Err(Rejection::EdgeInUse { edge: edge.clone(), count });
+        }
+        for key in keys {
+            self.drop_placement(turn, &key);
+        }
+        self.timers.clear(&TimerKey::Silence(edge.clone()));
+        self.timers.clear(&TimerKey::Hold(edge.clone()));
+        self.edges.remove(edge);
+        turn.writes.push(Write::RemoveEdge(edge.clone()));
+        turn.effects.push(Effect::Disconnect(edge.clone()));
+        turn.tell_edge(edge, format!("edge {edge} was removed; its credential is revoked"));
+        Ok(Reply::EdgeRemoved)
+    }
+
+    /// The operator looked at what the edge runs: the cloud's generations go on above the edge's.
+    pub(crate) fn confirm_edge(&mut self, turn: &mut Turn, edge: &EdgeId) -> Result<Reply, Rejection> {
+        let known = self.edges.get(edge).ok_or_else(|| Rejection::NoSuchEdge(edge.clone()))?;
+        if !known.record.facts.cloud_behind {
+            return Err(Rejection::NothingToConfirm(edge.clone()));
+        }
+        for key in self.keys_of_edge(edge) {
+            let highest = self.highest_generation(&key);
+            let record = &mut self.placement_mut(&key).record;
+            record.generation = record.generation.max(highest);
+            if !record.present {
+                record.generation = record.generation.next();
+            }
+            turn.touch(&key);
+        }
+        self.edge_mut(edge).record.facts.cloud_behind = false;
+        turn.touch_edge(edge);
+        turn.tell_edge(edge, format!("the state of edge {edge} was confirmed by an operator"));
+        // What it holds was compared while actions were held: once more, now that the gap may be closed.
+        self.edge_mut(edge).live.asked_at = None;
+        self.ask_inventory(turn, edge);
+        Ok(Reply::Edge(self.edge(edge).expect("it was looked up above")))
+    }
+}
+
+impl crate::controller::Placement {
+    /// Taken off, and the edge said so: only its generation is kept.
+    pub(crate) fn is_settled_removal(&self) -> bool {
+        !self.record.present && self.record.operation.is_none()
+    }
+}
+
+fn new_placement(
+    id: RuleId,
+    rule: &RuleName,
+    edge: &EdgeId,
+    vars: BTreeMap<String, String>,
+    desired: Target,
+) -> PlacementRecord {
+    PlacementRecord {
+        rule: id,
+        name: rule.clone(),
+        edge: edge.clone(),
+        vars,
+        present: true,
+        generation: Generation::default(),
+        desired,
+        target: None,
+        committed: None,
+        run: DesiredRun::Stopped,
+        restart: 0,
+        operation: None,
+        last_issue: None,
+        last_run: None,
+        reported: None,
+    }
+}

@@ -1,0 +1,323 @@
+//! Reads: the views of rules, placements and edges, lists with filters and pages, and the totals.
+
+use std::collections::BTreeMap;
+
+use tidegate_model::code::Code;
+use tidegate_model::ids::{EdgeId, RuleName};
+use tidegate_model::placement::{IssueState, Link, Role, RunState, actions};
+use tidegate_model::rule::{Problems, Rendered, ValidRule};
+use tidegate_model::time::Now;
+
+use crate::controller::{Controller, Key, Placement};
+use crate::record::{Operation, PlacementRecord, RuleRecord};
+use crate::view::{
+    EdgeView, InFlightView, PlacementFilter, PlacementView, Reason, RuleFilter, RuleView, Summary, Tally,
+    etag, next_step,
+};
+
+impl Controller {
+    /// One rule with its placements.
+    #[must_use]
+    pub fn rule(&self, name: &RuleName, role: Role) -> Option<RuleView> {
+        self.rule_record(name).map(|record| self.rule_view(record, Some(role)))
+    }
+
+    /// What is stored of a rule.
+    #[must_use]
+    pub fn rule_record(&self, name: &RuleName) -> Option<&RuleRecord> {
+        self.names.get(name).and_then(|id| self.rules.get(id))
+    }
+
+    /// Rules by name that pass the filter, after a name, at most `limit`; and how many pass in all.
+    #[must_use]
+    pub fn rules(&self, filter: &RuleFilter, after: Option<&RuleName>, limit: usize) -> (Vec<RuleView>, u32) {
+        let passing =
+            self.names.values().map(|id| &self.rules[id]).filter(|rule| self.rule_passes(rule, filter));
+        page(
+            passing,
+            |rule| after.is_some_and(|after| rule.name() <= after),
+            limit,
+            |rule| self.rule_view(rule, None),
+        )
+    }
+
+    fn rule_passes(&self, rule: &RuleRecord, filter: &RuleFilter) -> bool {
+        let RuleFilter { q, issue_state, run_state, edge } = filter;
+        let on = self.keys_of_rule(rule.id);
+        let some = |test: &dyn Fn(&PlacementRecord) -> bool| {
+            on.iter().map(|key| &self.placements[key].record).any(|record| record.present && test(record))
+        };
+        q.as_ref().is_none_or(|q| rule.name().as_str().contains(q.as_str()))
+            && issue_state.is_none_or(|state| some(&|r| r.issue_facts().state() == state))
+            && run_state.is_none_or(|state| some(&|r| run_state_of(r) == state))
+            && edge.as_ref().is_none_or(|edge| some(&|r| r.edge == *edge))
+    }
+
+    pub(crate) fn rule_view(&self, rule: &RuleRecord, placements: Option<Role>) -> RuleView {
+        let keys = self.keys_of_rule(rule.id);
+        RuleView {
+            id: rule.id,
+            name: rule.name().clone(),
+            version: rule.version,
+            etag: etag(rule),
+            created: rule.created,
+            changed: rule.changed,
+            changed_by: rule.changed_by.name.clone(),
+            content: rule.content.to_json(rule.secret.is_some()),
+            tally: self.tally(keys.iter()),
+            placements: placements.map(|role| {
+                let shown = keys.iter().filter(|key| !self.placements[*key].is_settled_removal());
+                shown.filter_map(|key| self.placement_view(key, role)).collect()
+            }),
+        }
+    }
+
+    /// One placement.
+    #[must_use]
+    pub fn placement(&self, rule: &RuleName, edge: &EdgeId, role: Role) -> Option<PlacementView> {
+        let key = (*self.names.get(rule)?, edge.clone());
+        self.placements.get(&key).filter(|placement| !placement.is_settled_removal())?;
+        self.placement_view(&key, role)
+    }
+
+    /// Placements by rule and edge that pass the filter, after one of them, at most `limit`; and how many pass in all.
+    #[must_use]
+    pub fn placements(
+        &self,
+        filter: &PlacementFilter,
+        after: Option<(&RuleName, &EdgeId)>,
+        limit: usize,
+        role: Role,
+    ) -> (Vec<PlacementView>, u32) {
+        let PlacementFilter { rule, edge, issue_state, run_state } = filter;
+        let mut passing: Vec<(&RuleName, &EdgeId, &Key)> = self
+            .placements
+            .iter()
+            .filter(|(_, placement)| !placement.is_settled_removal())
+            .map(|(key, placement)| (key, &placement.record))
+            .filter(|(_, record)| {
+                rule.as_ref().is_none_or(|rule| record.name == *rule)
+                    && edge.as_ref().is_none_or(|edge| record.edge == *edge)
+                    && issue_state.is_none_or(|state| record.issue_facts().state() == state)
+                    && run_state.is_none_or(|state| run_state_of(record) == state)
+            })
+            .map(|(key, record)| (&record.name, &record.edge, key))
+            .collect();
+        passing.sort_unstable();
+        let before =
+            |(rule, edge, _): &(&RuleName, &EdgeId, &Key)| after.is_some_and(|after| (*rule, *edge) <= after);
+        page(passing.into_iter(), before, limit, |(_, _, key)| {
+            self.placement_view(key, role).expect("the key was listed above")
+        })
+    }
+
+    pub(crate) fn placement_view(&self, key: &Key, role: Role) -> Option<PlacementView> {
+        let Placement { record, .. } = self.placements.get(key)?;
+        let edge = self.edges.get(&key.1)?;
+        let reported = record.reported.as_ref();
+        let facts = self.action_facts(key, false, role);
+        let issue_reason = issue_reason(record);
+        let run_reason = reported.and_then(|r| r.run.fault.as_ref()).map(|fault| Reason {
+            code: fault.code.to_string(),
+            detail: fault.detail.clone(),
+            class: None,
+            next: match fault.code.as_parameter_error() {
+                Some(code) => next_step(code).to_owned(),
+                None => "nothing: the agent tries again by itself".to_owned(),
+            },
+        });
+        let failed_now = issue_reason.clone().filter(|_| facts.issue == IssueState::Failed);
+        Some(PlacementView {
+            rule: record.name.clone(),
+            rule_id: record.rule,
+            edge: record.edge.clone(),
+            issue_state: facts.issue,
+            reason: failed_now.or_else(|| run_reason.clone()).or_else(|| issue_reason.clone()),
+            issue_reason,
+            run_state: run_state_of(record),
+            run_reason,
+            run_by: reported.map(|r| r.run.by),
+            since: reported.map(|r| r.run.since).filter(|since| since.0 > 0),
+            version: record.desired.at.version,
+            digest: record.desired.at.digest,
+            edge_version: facts.running.map(|at| at.version),
+            edge_digest: facts.running.map(|at| at.digest),
+            generation: record.generation,
+            desired_run: record.run,
+            in_flight: record.operation.as_ref().map(|o| in_flight(record, o)),
+            removing: !record.present,
+            drift: drifts(record),
+            link: edge.live.link,
+            last_known: reported.is_some() && !(edge.live.link.reachable() && edge.live.confirmed),
+            as_of: reported.map(|r| r.as_of),
+            flapping: reported.and_then(|r| r.run.flapping),
+            vars: record.vars.clone(),
+            counters: reported.map(|r| r.counters.clone()),
+            actions: if record.present { actions(&facts) } else { Vec::new() },
+        })
+    }
+
+    /// One edge.
+    #[must_use]
+    pub fn edge(&self, id: &EdgeId) -> Option<EdgeView> {
+        let edge = self.edges.get(id)?;
+        let facts = &edge.record.facts;
+        Some(EdgeView {
+            id: id.clone(),
+            created: edge.record.created,
+            link: edge.live.link,
+            last_seen: facts.last_seen,
+            agent_version: facts.agent.clone(),
+            features: facts.features.clone(),
+            tally: self.tally(self.keys_of_edge(id).iter()),
+            held: edge.held().map(|code| Reason {
+                code: code.to_string(),
+                detail: code.meaning().to_owned(),
+                class: None,
+                next: next_step(code).to_owned(),
+            }),
+            clock_skew_ms: edge.live.clock_skew_ms,
+            unmanaged: edge.live.unmanaged.iter().copied().collect(),
+            dropped_messages: edge.live.dropped,
+        })
+    }
+
+    /// Edges by name, after one of them, at most `limit`; and how many there are in all.
+    #[must_use]
+    pub fn edges(&self, after: Option<&EdgeId>, limit: usize) -> (Vec<EdgeView>, u32) {
+        let before = |id: &&EdgeId| after.is_some_and(|after| *id <= after);
+        page(self.edges.keys(), before, limit, |id| self.edge(id).expect("the id was listed above"))
+    }
+
+    /// The hash of an edge's credential.
+    #[must_use]
+    pub fn credential(&self, edge: &EdgeId) -> Option<&str> {
+        self.edges.get(edge).map(|edge| edge.record.credential.as_str())
+    }
+
+    /// What an edge would get of a rule.
+    ///
+    /// # Errors
+    /// What is wrong with the rule on this edge.
+    pub fn preview(
+        &self,
+        content: &ValidRule,
+        password_set: bool,
+        edge: &EdgeId,
+        vars: &BTreeMap<String, String>,
+    ) -> Result<Rendered, Problems> {
+        let known = self.rule_record(content.name());
+        let id = known.map_or(tidegate_model::ids::RuleId(uuid::Uuid::nil()), |rule| rule.id);
+        let secret = password_set.then(|| known.map_or(1, |rule| rule.secret_versions.max(1)));
+        self.render(id, content, secret, edge, vars)
+    }
+
+    /// The totals.
+    #[must_use]
+    pub fn summary(&self, now: Now) -> Summary {
+        let tally = self.tally(self.placements.keys());
+        let mut edges: BTreeMap<&'static str, u32> = BTreeMap::new();
+        for edge in self.edges.values() {
+            *edges.entry(edge.live.link.as_str()).or_default() += 1;
+        }
+        let issued = |rule: &RuleRecord| {
+            self.keys_of_rule(rule.id).iter().any(|key| {
+                let record = &self.placements[key].record;
+                record.present && record.running().is_some()
+            })
+        };
+        let doubtful = self
+            .edges
+            .iter()
+            .any(|(id, edge)| edge.live.link != Link::Online && self.by_edge.contains_key(id));
+        let indicator = match (tally.pending, doubtful) {
+            (0, false) => "green",
+            (0, true) => "amber",
+            (_, _) => "red",
+        };
+        Summary {
+            rules: count(self.rules.len()),
+            rules_issued: count(self.rules.values().filter(|rule| issued(rule)).count()),
+            edges,
+            tally,
+            indicator,
+            as_of: now.wall,
+        }
+    }
+
+    fn tally<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Tally {
+        let mut tally = Tally::default();
+        for record in keys.map(|key| &self.placements[key].record) {
+            let queued = record.operation.as_ref().is_some_and(|o| o.queued);
+            if record.present {
+                let issue = record.issue_facts().state();
+                tally.placements += 1;
+                *tally.issue.entry(issue).or_default() += 1;
+                *tally.run.entry(run_state_of(record)).or_default() += 1;
+                tally.pending += u32::from(issue != IssueState::Issued || queued);
+            } else {
+                tally.pending += u32::from(record.operation.is_some());
+            }
+        }
+        tally
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// One page of a list that is in order: skips what comes before, shows at most `limit`, counts all.
+fn page<T, V>(
+    all: impl Iterator<Item = T>,
+    before: impl Fn(&T) -> bool,
+    limit: usize,
+    show: impl Fn(T) -> V,
+) -> (Vec<V>, u32) {
+    let (mut shown, mut total) = (Vec::new(), 0_u32);
+    for item in all {
+        total = total.saturating_add(1);
+        if !before(&item) && shown.len() < limit {
+            shown.push(show(item));
+        }
+    }
+    (shown, total)
+}
+
+/// The run state as last reported; a placement that was never reported never ran.
+fn run_state_of(record: &PlacementRecord) -> RunState {
+    record.reported.as_ref().map_or(RunState::NotRunning, |r| r.run.state)
+}
+
+/// The edge holds something else than it was last sent, and nothing is under way.
+fn drifts(record: &PlacementRecord) -> bool {
+    let (Some(target), Some(reported)) = (&record.target, &record.reported) else { return false };
+    record.present
+        && record.operation.is_none()
+        && reported.generation == record.generation
+        && reported.running != Some(target.at)
+        && record.last_issue.as_ref().is_none_or(|last| last.code.is_success())
+}
+
+fn issue_reason(record: &PlacementRecord) -> Option<Reason> {
+    let failed = record.last_issue.as_ref().filter(|last| !last.code.is_success())?;
+    Some(Reason {
+        code: failed.code.to_string(),
+        detail: failed.detail.clone(),
+        class: failed.code.class(),
+        next: next_step(if failed.code == Code::Unknown { Code::Internal } else { failed.code }).to_owned(),
+    })
+}
+
+fn in_flight(record: &PlacementRecord, operation: &Operation) -> InFlightView {
+    InFlightView {
+        id: operation.id,
+        action: operation.action,
+        generation: record.generation,
+        since: operation.since,
+        by: operation.by.name.clone(),
+        queued: operation.queued,
+        expires: operation.expires,
+        received: operation.received,
+    }
+}

@@ -1,0 +1,275 @@
+//! After a hello: compares what the edge holds with what the cloud wants, and closes the gap.
+//!
+//! Protocol.md section 6. Equal roots mean that everything the records say of the edge is true still; else the edge
+//! tells its inventory. A reconnect never restarts a running bridge: only what differs is sent.
+
+use std::collections::BTreeMap;
+
+use tidegate_model::code::Code;
+use tidegate_model::digest::Digest;
+use tidegate_model::ids::{EdgeId, RuleId, SessionId};
+use tidegate_model::limits;
+use tidegate_model::placement::Action;
+use tidegate_model::rule::{OnDrift, OnWipe};
+use tidegate_model::version::Generation;
+use tidegate_model::wire::{Attempt, Down, Header, Hello, Inventory, InventoryItem, Want, Welcome, root};
+
+use crate::controller::{Controller, Key, Turn};
+use crate::record::{Actor, Operation};
+
+/// Pages that an inventory can have at the most.
+const MAX_PAGES: u32 =
+    ((limits::MAX_RULES_PER_EDGE + limits::MAX_TOMBSTONES) / limits::INVENTORY_PAGE_RULES) as u32 + 1;
+
+/// The pages of an inventory that came so far.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    root: Digest,
+    pages: u32,
+    items: BTreeMap<u32, Vec<InventoryItem>>,
+}
+
+impl Controller {
+    /// The root over what the records say of an edge.
+    pub(crate) fn root_of(&self, id: &EdgeId) -> Digest {
+        let keys = self.keys_of_edge(id);
+        root(keys.iter().filter_map(|key| {
+            let reported = self.placements[key].record.reported.as_ref()?;
+            Some((key.0, &reported.want, reported.running.as_ref(), reported.run.sequence))
+        }))
+    }
+
+    /// Who the edge is and what it can; whether it holds what the records say.
+    pub(crate) fn hello(&mut self, turn: &mut Turn, id: &EdgeId, header: &Header, hello: &Hello) {
+        self.check_boot(turn, id, header.sid, hello.boot);
+        let same = self.root_of(id) == hello.root;
+        let edge = self.edge_mut(id);
+        let facts = &mut edge.record.facts;
+        facts.agent = Some(hello.agent.clone());
+        facts.protocols = hello.protocols.clone();
+        facts.features = hello.features.iter().take(limits::MAX_RULES_PER_EDGE).cloned().collect();
+        facts.limits = Some(hello.limits.clone());
+        let epoch = facts.epoch;
+        edge.live.clock_skew_ms = Some(hello.clock.0.saturating_sub(turn.now.wall.0));
+        turn.touch_edge(id);
+        let want = if same { Want::None } else { Want::Inventory };
+        if !same {
+            edge.live.asked_at = Some(turn.now.monotonic);
+        }
+        let welcome = Welcome { want, heartbeat_s: self.settings.heartbeat_s, time: turn.now.wall, epoch };
+        self.send(turn, id, Some(header.id), &Down::Welcome(welcome));
+        if same {
+            for key in self.keys_of_edge(id) {
+                self.reconcile(turn, &key, None);
+            }
+            self.confirmed(turn, id);
+        }
+    }
+
+    /// A hello of a session below the known epoch: a late copy, or an edge that was restored from a backup. It is
+    /// told the known epoch, so that the second jumps above it.
+    pub(crate) fn welcome_past(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId) {
+        let facts = &self.edge_mut(id).record.facts;
+        if facts.store != Some(sid.store) {
+            return;
+        }
+        let epoch = facts.epoch;
+        let heartbeat_s = self.settings.heartbeat_s;
+        let welcome = Welcome { want: Want::None, heartbeat_s, time: turn.now.wall, epoch };
+        self.send_aside(turn, id, sid, &Down::Welcome(welcome));
+    }
+
+    /// Asks the edge to tell all that it holds, at most once in [`limits::HELLO_PAUSE_MS`].
+    pub(crate) fn ask_inventory(&mut self, turn: &mut Turn, id: &EdgeId) {
+        let heartbeat_s = self.settings.heartbeat_s;
+        let edge = self.edge_mut(id);
+        let asked = edge.live.asked_at;
+        if asked.is_some_and(|at| at.plus_ms(limits::HELLO_PAUSE_MS) > turn.now.monotonic) {
+            return;
+        }
+        edge.live.asked_at = Some(turn.now.monotonic);
+        let epoch = edge.record.facts.epoch;
+        let welcome = Welcome { want: Want::Inventory, heartbeat_s, time: turn.now.wall, epoch };
+        self.send(turn, id, None, &Down::Welcome(welcome));
+    }
+
+    /// A page of an inventory; with the last one everything is compared.
+    pub(crate) fn inventory(&mut self, turn: &mut Turn, id: &EdgeId, page: Inventory) {
+        let live = &mut self.edge_mut(id).live;
+        if page.page == 0 || page.page > page.pages || page.pages > MAX_PAGES {
+            live.dropped += 1;
+            return;
+        }
+        let fits = live.collecting.as_ref().is_some_and(|c| c.root == page.root && c.pages == page.pages);
+        if !fits {
+            live.collecting = Some(Collected { root: page.root, pages: page.pages, items: BTreeMap::new() });
+        }
+        let collecting = live.collecting.as_mut().expect("it was made above");
+        let mut items = page.rules;
+        items.truncate(limits::INVENTORY_PAGE_RULES);
+        collecting.items.insert(page.page, items);
+        if collecting.items.len() < page.pages as usize {
+            return;
+        }
+        let items = live.collecting.take().expect("it was completed above").items;
+        let items: BTreeMap<RuleId, InventoryItem> =
+            items.into_values().flatten().map(|item| (item.rule, item)).collect();
+        self.compare(turn, id, items);
+    }
+
+    fn compare(&mut self, turn: &mut Turn, id: &EdgeId, mut items: BTreeMap<RuleId, InventoryItem>) {
+        self.edge_mut(id).live.highest = items.iter().map(|(rule, item)| (*rule, item.generation)).collect();
+        for key in self.keys_of_edge(id) {
+            let item = items.remove(&key.0);
+            if let Some(item) = &item
+                && item.generation > self.placement_mut(&key).record.generation
+            {
+                self.cloud_behind(turn, id, key.0, item.generation);
+            }
+            match &item {
+                Some(item) if item.present => {
+                    let facts = (item.generation, item.want, item.running, item.run.clone());
+                    // An inventory is the whole truth of now: what was said before does not matter.
+                    if let Some(reported) = &mut self.placement_mut(&key).record.reported {
+                        reported.generation = reported.generation.min(item.generation);
+                    }
+                    self.take_reported(turn, &key, facts);
+                }
+                Some(_) | None => {
+                    self.placement_mut(&key).record.reported = None;
+                    turn.touch(&key);
+                }
+            }
+            self.reconcile(turn, &key, item.as_ref());
+        }
+        let unmanaged = items.into_values().filter(|item| item.present).map(|item| item.rule);
+        self.edge_mut(id).live.unmanaged = unmanaged.take(limits::MAX_RULES_PER_EDGE).collect();
+        self.confirmed(turn, id);
+    }
+
+    fn confirmed(&mut self, turn: &mut Turn, id: &EdgeId) {
+        self.edge_mut(id).live.confirmed = true;
+        turn.tell_edge(id, format!("edge {id} told what it holds"));
+    }
+
+    /// Closes the gap of one placement. `item` is what the inventory said of it; without one the records are true.
+    fn reconcile(&mut self, turn: &mut Turn, key: &Key, item: Option<&InventoryItem>) {
+        if self.edges.get(&key.1).is_some_and(|edge| edge.held().is_some()) {
+            return;
+        }
+        let record = &self.placement_mut(key).record;
+        let (ours, operation) = (record.generation, record.operation.is_some());
+        let theirs = match item {
+            Some(item) => item.generation,
+            None => record.reported.as_ref().map_or(Generation::default(), |r| r.generation),
+        };
+        if !record.present {
+            match record.reported {
+                Some(_) => self.send_set(turn, key),
+                None => self.removed(turn, key),
+            }
+        } else if operation && theirs < ours {
+            self.send_set(turn, key);
+        } else if operation {
+            match item.and_then(|item| item.attempted.as_ref()).filter(|a| a.generation == ours) {
+                Some(attempt) => self.settle_from_inventory(turn, key, &attempt.clone()),
+                // Its result was lost: the same set again is answered with it, nothing is applied twice.
+                None => self.send_set(turn, key),
+            }
+        } else {
+            self.heal(turn, key, theirs, item);
+        }
+    }
+
+    fn settle_from_inventory(&mut self, turn: &mut Turn, key: &Key, attempt: &Attempt) {
+        if attempt.code.is_transient() {
+            self.pause_then_retry(turn, key);
+        } else {
+            self.settle(turn, key, attempt.code, attempt.detail.clone());
+        }
+    }
+
+    /// Nothing is under way, and yet desired and reported may differ.
+    fn heal(&mut self, turn: &mut Turn, key: &Key, theirs: Generation, item: Option<&InventoryItem>) {
+        let policy = self.rules.get(&key.0).map(|rule| rule.content.spec().policy);
+        let Some(policy) = policy else { return };
+        let record = &mut self.placement_mut(key).record;
+        let ours = record.generation;
+        if let Some(attempt) = item.and_then(|i| i.attempted.as_ref()).filter(|a| a.generation == ours) {
+            let given_up = [&record.last_issue, &record.last_run]
+                .into_iter()
+                .flatten()
+                .any(|s| s.generation == ours && s.code.class().is_some() && s.code != attempt.code);
+            if given_up {
+                let attempt = attempt.clone();
+                return self.late_result(turn, key, &attempt);
+            }
+        }
+        let Some(target) = &record.target else { return };
+        let at = target.at;
+        let last =
+            [&record.last_issue, &record.last_run].into_iter().flatten().find(|s| s.generation == ours);
+        let last_failed = last.is_some_and(|s| !s.code.is_success());
+        let last_action = last.and_then(|s| s.action);
+        let lost = last.is_some_and(|s| s.code.is_transient() || s.code == Code::EdgeOffline);
+        let wiped = record.reported.is_none() && record.committed.is_some();
+        // The edge said once that it had it, and now says that it holds nothing.
+        if wiped {
+            match policy.on_wipe {
+                OnWipe::Issue => self.begin_by_system(turn, key, Action::IssueAgain, true),
+                OnWipe::Keep => {
+                    record.target = None;
+                    record.committed = None;
+                    record.last_issue = None;
+                    turn.touch(key);
+                }
+            }
+        } else if theirs < ours && (lost || !last_failed) {
+            // A push was lost on the way: the edge gets the latest set, without an operator.
+            self.begin_by_system(turn, key, last_action.unwrap_or(Action::Sync), false);
+        } else if theirs == ours && !last_failed && record.running() != Some(at) {
+            match policy.on_drift {
+                OnDrift::Heal => self.begin_by_system(turn, key, Action::Sync, true),
+                OnDrift::Ask => {}
+            }
+        }
+    }
+
+    /// Sends the target again without an operator: as a new generation, or as the one that got lost.
+    fn begin_by_system(&mut self, turn: &mut Turn, key: &Key, action: Action, anew: bool) {
+        let id = self.next_message_id(turn.now.wall);
+        let highest = self.highest_generation(key);
+        let record = &mut self.placement_mut(key).record;
+        if anew {
+            record.generation = record.generation.max(highest).next();
+        }
+        record.operation = Some(Operation {
+            id,
+            action: Some(action),
+            since: turn.now.wall,
+            by: Actor { name: "reconcile".to_owned(), via: "system".to_owned() },
+            queued: false,
+            expires: None,
+            received: false,
+            tries: 0,
+        });
+        turn.touch(key);
+        self.send_set(turn, key);
+    }
+
+    /// The edge holds a newer generation than the cloud ever gave: the cloud was restored from a backup. Nothing is
+    /// sent to this edge before an operator confirms.
+    pub(crate) fn cloud_behind(&mut self, turn: &mut Turn, id: &EdgeId, rule: RuleId, theirs: Generation) {
+        let edge = self.edge_mut(id);
+        let highest = edge.live.highest.entry(rule).or_default();
+        *highest = theirs.max(*highest);
+        if !edge.record.facts.cloud_behind {
+            edge.record.facts.cloud_behind = true;
+            turn.touch_edge(id);
+            turn.tell_edge(
+                id,
+                format!("actions on edge {id} are held: {} (CLOUD_BEHIND)", Code::CloudBehind.meaning()),
+            );
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! What the controller remembers: the records that the store keeps and from which everything else is computed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use semver::Version;
+use serde::{Deserialize, Serialize};
+
+use tidegate_model::code::Code;
+use tidegate_model::digest::Digest;
+use tidegate_model::ids::{EdgeId, MessageId, RuleId, RuleName, StoreId};
+use tidegate_model::placement::{Action, VersionDigest};
+use tidegate_model::rule::{Secret, ValidRule};
+use tidegate_model::time::Wall;
+use tidegate_model::version::{Generation, RuleVersion};
+use tidegate_model::wire::{Counters, DesiredRun, HelloLimits, RunReport};
+
+/// Everything that a controller is restored from.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Facts about the store itself.
+    pub meta: Meta,
+    /// All rules.
+    pub rules: Vec<RuleRecord>,
+    /// All edges.
+    pub edges: Vec<EdgeRecord>,
+    /// All placements, removed ones included.
+    pub placements: Vec<PlacementRecord>,
+}
+
+/// Facts about the controller itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// The controller's epoch: grows with each start.
+    pub epoch: u64,
+}
+
+/// Who did something, for the history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The name: a user, a token, `edge:gw-7`, `system`.
+    pub name: String,
+    /// By which way: `api`, `cli`, `console`, `mqtt`, `system`.
+    pub via: String,
+}
+
+/// A password in the store. Its `Debug` shows no value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredSecret {
+    /// Grows by 1 with each change.
+    pub version: u64,
+    /// The value.
+    #[serde(with = "secret_text")]
+    pub value: Secret,
+}
+
+mod secret_text {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use tidegate_model::rule::Secret;
+
+    pub(super) fn serialize<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(secret.reveal())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+        String::deserialize(deserializer).map(Secret::new)
+    }
+}
+
+/// A rule as it is now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RuleRecord {
+    /// Its identity, never reused.
+    pub id: RuleId,
+    /// Grows by exactly 1 with each committed change.
+    pub version: RuleVersion,
+    /// The content, without its password.
+    pub content: ValidRule,
+    /// The password.
+    pub secret: Option<StoredSecret>,
+    /// Highest version that a password of this rule had; never falls, so that a new password never bears an old number.
+    pub secret_versions: u64,
+    /// When it was made.
+    pub created: Wall,
+    /// When this version was made.
+    pub changed: Wall,
+    /// By whom.
+    pub changed_by: Actor,
+}
+
+impl RuleRecord {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &RuleName {
+        self.content.name()
+    }
+}
+
+/// One version of a rule; written once, never changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VersionRecord {
+    /// The rule.
+    pub rule: RuleId,
+    /// Which version.
+    pub version: RuleVersion,
+    /// The content, without its password.
+    pub content: ValidRule,
+    /// The password that went with it.
+    pub secret: Option<StoredSecret>,
+    /// When it was made.
+    pub at: Wall,
+    /// By whom.
+    pub by: Actor,
+    /// What its author said of it.
+    #[serde(default)]
+    pub note: String,
+    /// The version that it restored.
+    #[serde(default)]
+    pub restored_from: Option<RuleVersion>,
+}
+
+/// A gateway as the cloud knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeRecord {
+    /// Its name.
+    pub id: EdgeId,
+    /// When it was made.
+    pub created: Wall,
+    /// Hash of its credential (PHC string); the credential itself is not kept.
+    pub credential: String,
+    /// Facts that its sessions told.
+    pub facts: Facts,
+}
+
+/// What the sessions of an edge told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Its database, once it was heard of.
+    #[serde(default, with = "store_id")]
+    pub store: Option<StoreId>,
+    /// The database before that: if it comes back, two gateways alternate.
+    #[serde(default, with = "store_id")]
+    pub previous_store: Option<StoreId>,
+    /// The highest epoch of that store that was heard of.
+    pub epoch: u64,
+    /// Whether that epoch's session stood, as last heard.
+    pub alive: bool,
+    /// When it was last heard of.
+    pub last_seen: Option<Wall>,
+    /// Version of its agent.
+    pub agent: Option<Version>,
+    /// Protocol versions that it speaks.
+    #[serde(default)]
+    pub protocols: BTreeSet<u32>,
+    /// Rule features that it runs.
+    #[serde(default)]
+    pub features: BTreeSet<String>,
+    /// What it can hold.
+    pub limits: Option<HelloLimits>,
+    /// The edge holds newer generations than the cloud: actions are held until an operator confirms.
+    #[serde(default)]
+    pub cloud_behind: bool,
+}
+
+mod store_id {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use tidegate_model::ids::StoreId;
+
+    pub(super) fn serialize<S: Serializer>(id: &Option<StoreId>, serializer: S) -> Result<S::Ok, S::Error> {
+        match id {
+            Some(id) => serializer.serialize_str(&id.to_string()),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<StoreId>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|t| u128::from_str_radix(&t, 16).map(StoreId).map_err(serde::de::Error::custom)).transpose()
+    }
+}
+
+/// A rule rendered for one edge, with what is needed to send it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Version and digest.
+    pub at: VersionDigest,
+    /// The rendered bytes; never rendered again.
+    pub bytes: String,
+    /// The password that the bytes name.
+    pub secret: Option<StoredSecret>,
+}
+
+/// One rule on one edge: the stored facts from which its states are computed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementRecord {
+    /// The rule.
+    pub rule: RuleId,
+    /// Its name; the rule itself may be deleted while the edge still has to hear of it.
+    pub name: RuleName,
+    /// The edge.
+    pub edge: EdgeId,
+    /// Values of the rule's variables on this edge.
+    #[serde(default)]
+    pub vars: BTreeMap<String, String>,
+    /// `false`: it was taken off; kept until the edge said so, and for its generation.
+    pub present: bool,
+    /// Counter of desired states; never falls.
+    pub generation: Generation,
+    /// What the cloud wants on the edge: the rule's current version, rendered.
+    pub desired: Target,
+    /// What was last sent, or is to be sent; only issue, issue again, sync and heal change it. `None`: nothing yet.
+    pub target: Option<Target>,
+    /// What the edge last said to have committed, with its bytes, so that it can be sent again.
+    pub committed: Option<Target>,
+    /// Should it run?
+    pub run: DesiredRun,
+    /// Another value asks the edge for a restart.
+    pub restart: u64,
+    /// The action that is under way.
+    pub operation: Option<Operation>,
+    /// How the last issue, issue again or sync ended.
+    pub last_issue: Option<Settled>,
+    /// How the last start or stop ended.
+    pub last_run: Option<Settled>,
+    /// What the edge last said; `None`: it never said anything.
+    pub reported: Option<Reported>,
+}
+
+/// An action that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// For the caller, to ask after it.
+    pub id: MessageId,
+    /// Which action; `None`: a removal.
+    pub action: Option<Action>,
+    /// When it began.
+    pub since: Wall,
+    /// Who wanted it.
+    pub by: Actor,
+    /// Whether it may wait for an edge that is offline.
+    pub queued: bool,
+    /// When a queued action is given up; `None`: never.
+    pub expires: Option<Wall>,
+    /// The edge said that it is on its disk.
+    pub received: bool,
+    /// How often the edge answered with a transient failure, or not at all.
+    pub tries: u32,
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Which operation.
+    pub id: MessageId,
+    /// Which action; `None`: a removal.
+    pub action: Option<Action>,
+    /// Its generation.
+    pub generation: Generation,
+    /// How it ended.
+    pub code: Code,
+    /// A sentence for people.
+    pub detail: String,
+    /// What it was to bring.
+    pub attempted: VersionDigest,
+    /// When it ended.
+    pub at: Wall,
+}
+
+/// What an edge last said of a placement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// The highest generation that it accepted.
+    pub generation: Generation,
+    /// The `want` of that generation.
+    pub want: Digest,
+    /// What is committed there; `None`: nothing.
+    pub running: Option<VersionDigest>,
+    /// Its run state.
+    pub run: RunReport,
+    /// What it moved, as last told (told often, stored with the next transition).
+    #[serde(default)]
+    pub counters: Counters,
+    /// When the edge said so, by the controller's clock.
+    pub as_of: Wall,
+}

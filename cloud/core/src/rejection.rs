@@ -1,0 +1,134 @@
+//! Why a request was refused: what, why, and enough for the shell to say what to do.
+
+use tidegate_model::code::Code;
+use tidegate_model::ids::{EdgeId, RuleName};
+use tidegate_model::placement::{Allowed, Refused};
+use tidegate_model::rule::Problems;
+use tidegate_model::time::Wall;
+
+/// Why a request was refused. Nothing was changed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Rejection {
+    /// No such rule.
+    #[error("no rule is named '{0}'")]
+    NoSuchRule(RuleName),
+    /// No such edge.
+    #[error("no edge is named '{0}'")]
+    NoSuchEdge(EdgeId),
+    /// The rule is not on the edge.
+    #[error(
+        "rule '{rule}' is not placed on edge '{edge}'; place it first (tidegate rule place {rule} --edge {edge})"
+    )]
+    NoSuchPlacement {
+        /// The rule.
+        rule: RuleName,
+        /// The edge.
+        edge: EdgeId,
+    },
+    /// There is one already.
+    #[error("a rule is named '{0}' already")]
+    RuleExists(RuleName),
+    /// There is one already.
+    #[error(
+        "an edge is named '{0}' already; its credential was shown when it was made. Remove it first to make it anew"
+    )]
+    EdgeExists(EdgeId),
+    /// Somebody else changed it in between.
+    #[error("rule '{rule}' was changed in between, by {by}; read it again and repeat the change")]
+    VersionConflict {
+        /// The rule.
+        rule: RuleName,
+        /// Its ETag now.
+        current_etag: String,
+        /// Who changed it last.
+        by: String,
+        /// When.
+        at: Wall,
+    },
+    /// The rule cannot be as it is written.
+    #[error("the rule cannot be saved: {0}")]
+    Invalid(Problems),
+    /// The rule is fine by itself, but not on this edge.
+    #[error("rule '{rule}' does not fit edge '{edge}': {problems}")]
+    InvalidOnEdge {
+        /// The rule.
+        rule: RuleName,
+        /// The edge.
+        edge: EdgeId,
+        /// What is wrong.
+        problems: Problems,
+    },
+    /// Two rules of one edge would use the same client id.
+    #[error(
+        "on edge '{edge}' rule '{other}' uses client id '{client_id}' at the same broker already; brokers disconnect the older of two such clients, in a loop. Give one of the rules another remote.client_id"
+    )]
+    ClientIdClash {
+        /// The edge.
+        edge: EdgeId,
+        /// The rule that has it.
+        other: RuleName,
+        /// The client id.
+        client_id: String,
+    },
+    /// The state of the placement does not allow it.
+    #[error("{} is not possible: {}", .action, .refused.detail)]
+    NotAllowed {
+        /// Which action.
+        action: String,
+        /// Why.
+        refused: Refused,
+        /// What is allowed now.
+        actions: Vec<Allowed>,
+    },
+    /// The agent on the edge cannot run this rule.
+    #[error("{detail}")]
+    Unsupported {
+        /// Which field, and which version of the agent is needed.
+        detail: String,
+    },
+    /// The caller may look only.
+    #[error("a viewer may look only; ask an operator to do this")]
+    Forbidden,
+    /// A bound would be passed.
+    #[error("{what}: at most {limit} are allowed")]
+    Limit {
+        /// Of what there are too many.
+        what: String,
+        /// The bound.
+        limit: usize,
+    },
+    /// Rules are on the edge.
+    #[error(
+        "{count} rules are on edge '{edge}'; take them off first (tidegate rule unplace), or leave them running there (--leave-running)"
+    )]
+    EdgeInUse {
+        /// The edge.
+        edge: EdgeId,
+        /// How many rules.
+        count: usize,
+    },
+    /// There is nothing to confirm.
+    #[error("edge '{0}' is not ahead of the cloud; there is nothing to confirm")]
+    NothingToConfirm(EdgeId),
+}
+
+impl Rejection {
+    /// The code, for programs.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NoSuchRule(_) | Self::NoSuchPlacement { .. } => Code::UnknownRule,
+            Self::NoSuchEdge(_) => Code::UnknownEdge,
+            Self::RuleExists(_)
+            | Self::EdgeExists(_)
+            | Self::VersionConflict { .. }
+            | Self::EdgeInUse { .. }
+            | Self::NothingToConfirm(_) => Code::Conflict,
+            Self::Invalid(_) | Self::InvalidOnEdge { .. } | Self::ClientIdClash { .. } => Code::InvalidConfig,
+            Self::NotAllowed { refused, .. } => refused.code,
+            Self::Unsupported { .. } => Code::UnsupportedField,
+            Self::Forbidden => Code::PolicyDenied,
+            Self::Limit { .. } => Code::TooLarge,
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What callers may want, and what they get.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use tidegate_model::digest::Digest;
+use tidegate_model::ids::{EdgeId, RuleId, RuleName};
+use tidegate_model::placement::Action;
+use tidegate_model::rule::{SecretInput, ValidRule};
+use tidegate_model::version::RuleVersion;
+
+use crate::record::VersionRecord;
+use crate::view::{EdgeView, InFlightView, PlacementView, RuleView};
+
+/// A precondition of a change (HTTP `If-Match`, `If-None-Match: *`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// No condition: last writer wins. Only for callers that read and write in one step.
+    Any,
+    /// The rule must not exist.
+    Absent,
+    /// The rule must be at this version, with this content digest's first 8 digits.
+    Etag(String),
+}
+
+/// What to do with an action for an edge that is offline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenOffline {
+    /// Refuse it; nothing changes.
+    #[default]
+    Refuse,
+    /// Keep the latest desired state until the edge returns, for [`tidegate_model::limits::QUEUE_TTL_MS`].
+    Queue,
+}
+
+/// What somebody wants of the controller.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Create a rule, or change the one of that name.
+    SaveRule {
+        /// The id that the rule gets if it is new (UUIDv7, made by the shell).
+        id: RuleId,
+        /// The content.
+        content: Box<ValidRule>,
+        /// What to do with the password.
+        secret: SecretInput,
+        /// What must hold before.
+        expect: Expect,
+        /// What the author says of the change.
+        note: String,
+    },
+    /// Make a new version with an old version's content.
+    RestoreRule {
+        /// The rule.
+        rule: RuleName,
+        /// The version, read from the store by the shell.
+        from: Box<VersionRecord>,
+        /// What must hold before.
+        expect: Expect,
+        /// Why.
+        note: String,
+    },
+    /// Delete a rule and take it off all its edges.
+    DeleteRule {
+        /// The rule.
+        rule: RuleName,
+        /// What must hold before.
+        expect: Expect,
+    },
+    /// Put a rule on an edge (nothing is sent before it is issued), or change its variables there.
+    Place {
+        /// The rule.
+        rule: RuleName,
+        /// The edge.
+        edge: EdgeId,
+        /// Values of the rule's variables on this edge.
+        vars: BTreeMap<String, String>,
+    },
+    /// Take a rule off an edge; the removal waits for an edge that is offline.
+    Unplace {
+        /// The rule.
+        rule: RuleName,
+        /// The edge.
+        edge: EdgeId,
+    },
+    /// One of the five actions.
+    Act {
+        /// The rule.
+        rule: RuleName,
+        /// The edge.
+        edge: EdgeId,
+        /// Which action.
+        action: Action,
+        /// What if the edge is offline.
+        when_offline: WhenOffline,
+    },
+    /// Make an edge known.
+    CreateEdge {
+        /// Its name.
+        edge: EdgeId,
+        /// Hash of its credential.
+        credential: String,
+    },
+    /// Forget an edge and revoke its credential.
+    RemoveEdge {
+        /// Its name.
+        edge: EdgeId,
+        /// Forget it although rules are on it, which go on running there.
+        leave_running: bool,
+    },
+    /// The cloud was restored from a backup: take over the edge's generations and go on above them.
+    ConfirmEdge {
+        /// Its name.
+        edge: EdgeId,
+    },
+}
+
+/// How a save went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Saved {
+    /// A new rule.
+    Created,
+    /// A new version.
+    Changed,
+    /// The same content: the version stays.
+    Unchanged,
+}
+
+/// What somebody gets.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// A rule was saved or restored.
+    Rule {
+        /// The rule.
+        rule: RuleView,
+        /// How.
+        saved: Saved,
+    },
+    /// A rule was deleted.
+    Deleted,
+    /// A rule was placed.
+    Placed {
+        /// The placement.
+        placement: PlacementView,
+        /// Whether it was not there before.
+        created: bool,
+    },
+    /// A rule was taken off an edge.
+    Unplaced {
+        /// Whether the edge still has to hear of it.
+        pending: bool,
+    },
+    /// An action is under way.
+    Acted {
+        /// The operation.
+        operation: InFlightView,
+        /// The placement.
+        placement: PlacementView,
+    },
+    /// It was so already: nothing was sent.
+    Already {
+        /// The placement.
+        placement: PlacementView,
+    },
+    /// An edge was made known.
+    Edge(EdgeView),
+    /// An edge was forgotten.
+    EdgeRemoved,
+}
+
+/// Digest of a rule's content and of its secret's version: what an ETag says.
+#[must_use]
+pub(crate) fn content_digest(content: &ValidRule, secret_version: u64, version: RuleVersion) -> Digest {
+    Digest::of(format!("{}\n{secret_version}\n{}", content.canonical_toml(), version.0).as_bytes())
+}
