@@ -178,10 +178,11 @@ impl Core {
     }
 
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
-        let state = self.state();
-        !state.closing
-            && (state.waiting.is_empty()
-                || state.waiting_bytes + bytes <= state.catalog.config.waiting_bound())
+        let mut state = self.state();
+        let room =
+            state.waiting.is_empty() || state.waiting_bytes + bytes <= state.catalog.config.waiting_bound();
+        state.refused |= !room;
+        room
     }
 
     pub(crate) fn stats(&self) -> QueueStats {

@@ -75,7 +75,8 @@ impl Queue {
 
     /// Would a record of this many bytes (topic and payload) be taken now, rather than refused with `Full`?
     ///
-    /// For a message that goes to several queues or to none. Another thread may take the room first.
+    /// For a message that goes to several queues or to none. Another thread may take the room first. After `false` the
+    /// callback of [`Queue::on_space`] comes.
     pub fn has_room(&self, bytes: usize) -> bool {
         self.inner.core.has_room(bytes as u64 + crate::record::RECORD_HEADER as u64)
     }
@@ -118,7 +119,7 @@ impl Queue {
         self.inner.core.set_on_durable(Some(Arc::new(callback)));
     }
 
-    /// Sets the callback that runs, after an [`AppendError::Full`], when half of the waiting bytes are free again.
+    /// Sets the callback that runs, after an [`AppendError::Full`] or a `false` of [`Queue::has_room`], when half of the waiting bytes are free again.
     pub fn on_space(&self, callback: impl Fn() + Send + Sync + 'static) {
         self.inner.core.set_on_space(Some(Arc::new(callback)));
     }
