@@ -49,3 +49,6 @@ pub use spec::{
 pub use template::BUILT_IN as BUILT_IN_VARIABLES;
 pub use url::BrokerAddress;
 pub use valid::ValidRule;
+
+#[cfg(test)]
+mod tests;

@@ -45,8 +45,11 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Result<u64, InvalidQuantity> {
 
 /// The largest of `units` that divides the number; the units are sorted, the smallest first.
 fn print(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::Result {
-    let (name, factor) =
-        units.iter().rev().find(|(_, factor)| value > 0 && value.is_multiple_of(*factor)).unwrap_or(&units[0]);
+    let (name, factor) = units
+        .iter()
+        .rev()
+        .find(|(_, factor)| value > 0 && value.is_multiple_of(*factor))
+        .unwrap_or(&units[0]);
     write!(f, "{}{name}", value / factor)
 }
 
