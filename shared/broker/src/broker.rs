@@ -122,11 +122,13 @@ pub struct Broker {
     accepting: Option<JoinHandle<()>>,
     housekeeping: JoinHandle<()>,
     health: watch::Receiver<Health>,
-    _watchdog: std::sync::mpsc::SyncSender<()>,
+    /// Dropped first, so that the watchdog does not take a stop for a death.
+    watchdog: Option<std::sync::mpsc::SyncSender<()>>,
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
+        self.watchdog = None;
         self.context.stopping.cancel();
         self.housekeeping.abort();
     }
@@ -169,7 +171,7 @@ impl Broker {
             accepting: Some(accepting),
             housekeeping,
             health,
-            _watchdog: stop_watchdog,
+            watchdog: Some(stop_watchdog),
         })
     }
 
@@ -235,6 +237,7 @@ impl Broker {
     /// has no word for it: clients see their connection close. Wills are discarded and counted: it is not the clients that
     /// went away.
     pub async fn stop(mut self) {
+        self.watchdog = None;
         self.context.stopping.cancel();
         if let Some(accepting) = self.accepting.take() {
             // It bounds its own time.

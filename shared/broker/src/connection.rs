@@ -337,9 +337,11 @@ impl Reader<'_> {
         let granted =
             verdicts.iter().map(|ok| if *ok { answers_in_order.next().flatten() } else { None }).collect();
         self.reply(Reply::SubAck { packet_id, granted });
-        for ((filter, _), qos) in good.into_iter().zip(answers) {
-            let Some(qos) = qos else { continue };
+        let new: Vec<_> = good.iter().zip(answers).filter_map(|((f, _), qos)| Some((f, qos?))).collect();
+        self.context.hub.look_up(slot, &new);
+        for (filter, qos) in new {
             let (client_id, connection) = (Arc::clone(&slot.client_id), self.attachment.connection);
+            let filter = Arc::clone(filter);
             self.context.watcher.event(&Event::Subscribed { client_id, connection, filter, qos });
         }
     }

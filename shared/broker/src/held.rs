@@ -45,10 +45,6 @@ impl Held {
         self.items.push_back(item);
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
     /// True when the client is not to be read. One message may pass the bound on bytes.
     pub fn is_full(&self) -> bool {
         self.items.len() >= self.max_items || (self.bytes >= self.max_bytes && !self.items.is_empty())

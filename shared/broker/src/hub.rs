@@ -245,8 +245,8 @@ impl Hub {
         }
     }
 
-    /// Adds valid, permitted filters and arranges for their retained messages. An answer is `None` where the bound on
-    /// subscriptions is reached. The second value tells whether the saved sessions changed.
+    /// Adds valid, permitted filters. An answer is `None` where the bound on subscriptions is reached. The second value
+    /// tells whether the saved sessions changed. Retained messages are for [`Self::look_up`], after the SUBACK.
     pub fn subscribe(&self, slot: &Slot, filters: &[(Arc<str>, Qos)]) -> (Vec<Option<Qos>>, bool) {
         let mut state = self.state();
         let state = &mut *state;
@@ -254,7 +254,6 @@ impl Hub {
             return (vec![None; filters.len()], false);
         };
         let mut granted = Vec::with_capacity(filters.len());
-        let mut accepted: Vec<(&Arc<str>, Qos)> = Vec::with_capacity(filters.len());
         for (filter, qos) in filters {
             let known = entry.subscriptions.contains_key(filter);
             if !known && entry.subscriptions.len() >= self.limits.max_subscriptions_per_client {
@@ -263,15 +262,20 @@ impl Hub {
             }
             entry.subscriptions.insert(Arc::clone(filter), *qos);
             state.tree.insert(filter, slot.key, *qos);
-            accepted.push((filter, *qos));
             granted.push(Some(*qos));
-        }
-        if !accepted.is_empty() {
-            slot.session().look_up(&accepted, &entry.subscriptions);
-            slot.wake.notify_one();
         }
         state.revision += u64::from(entry.persistent);
         (granted, entry.persistent)
+    }
+
+    /// Arranges for the retained messages of filters that were just added.
+    pub fn look_up(&self, slot: &Slot, new: &[(&Arc<str>, Qos)]) {
+        let state = self.state();
+        let Some(entry) = state.sessions.get(&slot.client_id) else { return };
+        if !new.is_empty() {
+            slot.session().look_up(new, &entry.subscriptions);
+            slot.wake.notify_one();
+        }
     }
 
     /// Removes filters; true when the saved sessions changed.
@@ -416,9 +420,9 @@ impl Hub {
     /// Proof of life for the watchdog: takes the locks and the path that a publish takes.
     pub fn canary(&self) {
         let state = self.state();
-        for key in state.tree.matches("$tidegate/canary").into_keys() {
-            drop(state.slots.get(&key).map(|slot| slot.session().waiting()));
-        }
+        let waiting = |key| state.slots.get(&key).map_or(0, |slot| slot.session().waiting());
+        let total: usize = state.tree.matches("$tidegate/canary").into_keys().map(waiting).sum();
+        tracing::trace!(waiting = total, "the canary passed");
     }
 
     /// What the disk copy of the retained messages lacks.

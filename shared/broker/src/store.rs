@@ -45,8 +45,11 @@ pub(crate) struct Store {
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
     pub retained: BTreeMap<Arc<str>, Arc<Message>>,
-    pub sessions: Vec<(String, Vec<(String, Qos)>)>,
+    pub sessions: Vec<LoadedSession>,
 }
+
+/// A client id and its subscriptions.
+pub(crate) type LoadedSession = (String, Vec<(String, Qos)>);
 
 impl Store {
     /// Opens or makes the directory and reads what it holds.
@@ -180,7 +183,7 @@ fn read_record(log: &[u8]) -> Option<(Record, &[u8])> {
     Some((Record { topic, message }, &log[8 + length..]))
 }
 
-fn read_sessions(path: &Path) -> io::Result<Vec<(String, Vec<(String, Qos)>)>> {
+fn read_sessions(path: &Path) -> io::Result<Vec<LoadedSession>> {
     let bytes = read_optional(path)?;
     if bytes.is_empty() {
         return Ok(Vec::new());
