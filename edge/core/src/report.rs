@@ -1,0 +1,146 @@
+//! Run states and how they are told: numbered, written first, never more often than somebody can read.
+
+use tidegate_model::ids::RuleId;
+use tidegate_model::limits::MAX_DETAIL_BYTES;
+use tidegate_model::placement::RunState;
+use tidegate_model::time::Monotonic;
+use tidegate_model::wire::{By, Counters, Fault, Report, RunReport, Up};
+
+use crate::agent::{Agent, Turn};
+use crate::timing::{COUNTERS_EVERY_MS, REPORT_PAUSE_MS};
+
+/// The text, cut to what a message may carry.
+pub(crate) fn bounded(mut text: String) -> String {
+    if text.len() > MAX_DETAIL_BYTES {
+        let end = (0..=MAX_DETAIL_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+impl Agent {
+    /// The rule is now in this state. The same state and fault code again is no transition.
+    pub(crate) fn transition(
+        &mut self,
+        id: RuleId,
+        state: RunState,
+        fault: Option<Fault>,
+        by: By,
+        turn: &mut Turn,
+    ) {
+        let Some(rule) = self.rules.get_mut(&id) else { return };
+        let run = &mut rule.record.run;
+        if run.state == state && run.fault.as_ref().map(|f| f.code) == fault.as_ref().map(|f| f.code) {
+            return;
+        }
+        let fault = fault.map(|f| Fault { detail: bounded(f.detail), ..f });
+        let sequence = run.sequence.saturating_add(1);
+        *run = RunReport { sequence, state, fault, by, since: turn.now.wall, flapping: None };
+        rule.voice.changed(turn.now.monotonic);
+        turn.touch(id);
+        turn.changed.insert(id);
+    }
+
+    /// Tells the transitions of this turn that no result has told already.
+    pub(crate) fn tell_changes(&mut self, turn: &mut Turn) {
+        let now = turn.now.monotonic;
+        for id in std::mem::take(&mut turn.changed) {
+            let Some(rule) = self.rules.get_mut(&id) else { continue };
+            if rule.record.told == rule.record.run.sequence {
+                continue;
+            }
+            let flapping = rule.voice.flapping(now).is_some();
+            match rule.voice.told_at.map(|at| at.plus_ms(REPORT_PAUSE_MS)) {
+                Some(next) if flapping && next > now => rule.voice.due = Some(next),
+                Some(_) | None => self.tell(id, turn),
+            }
+        }
+    }
+
+    /// Tells the newest state of a rule, if somebody listens.
+    pub(crate) fn tell(&mut self, id: RuleId, turn: &mut Turn) {
+        if !self.is_welcomed() {
+            return;
+        }
+        let Some(rule) = self.rules.get_mut(&id) else { return };
+        let sequence = rule.record.run.sequence;
+        let skipped = sequence.saturating_sub(rule.record.told).saturating_sub(1);
+        let counters = rule.voice.counters.clone();
+        rule.voice.counters_told = counters.clone();
+        let run = self.run_report(id, turn);
+        self.say(Up::Report(Report { rule: id, run, counters, skipped }), None, turn);
+        self.mark_told(id, turn);
+    }
+
+    /// A message with the newest state of the rule was said.
+    pub(crate) fn mark_told(&mut self, id: RuleId, turn: &mut Turn) {
+        let Some(rule) = self.rules.get_mut(&id) else { return };
+        rule.voice.told_at = Some(turn.now.monotonic);
+        rule.voice.due = None;
+        if rule.record.told != rule.record.run.sequence {
+            rule.record.told = rule.record.run.sequence;
+            turn.touch(id);
+        }
+    }
+
+    /// The run state as it is told: what is on disk, and whether it flaps.
+    pub(crate) fn run_report(&mut self, id: RuleId, turn: &Turn) -> RunReport {
+        match self.rules.get_mut(&id) {
+            Some(rule) => {
+                RunReport { flapping: rule.voice.flapping(turn.now.monotonic), ..rule.record.run.clone() }
+            }
+            None => self.tombstones.get(&id).map_or_else(RunReport::never_ran, |stone| stone.run.clone()),
+        }
+    }
+
+    /// Tells every rule whose newest transition the controller may not have.
+    pub(crate) fn tell_unknown(&mut self, turn: &mut Turn) {
+        let unknown: Vec<RuleId> = self
+            .rules
+            .iter()
+            .filter(|(_, r)| r.voice.known < r.record.run.sequence)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in unknown {
+            self.tell(id, turn);
+        }
+    }
+
+    /// The controller holds the same as this edge.
+    pub(crate) fn all_known(&mut self) {
+        for rule in self.rules.values_mut() {
+            rule.voice.known = rule.record.run.sequence;
+        }
+    }
+
+    /// A rule's counters, sampled by the shell.
+    pub(crate) fn on_counters(&mut self, id: RuleId, counters: Counters) {
+        if let Some(rule) = self.rules.get_mut(&id) {
+            let last_error = counters.last_error.map(bounded);
+            rule.voice.counters = Counters { last_error, ..counters };
+        }
+    }
+
+    /// Reports that are due.
+    pub(crate) fn due_reports(&mut self, turn: &mut Turn) {
+        let now = turn.now.monotonic;
+        let due: Vec<RuleId> = self
+            .rules
+            .keys()
+            .copied()
+            .filter(|id| self.report_deadline(*id).is_some_and(|at| at <= now))
+            .collect();
+        for id in due {
+            self.tell(id, turn);
+        }
+    }
+
+    /// When this rule is told next without a transition.
+    pub(crate) fn report_deadline(&self, id: RuleId) -> Option<Monotonic> {
+        let rule = self.rules.get(&id).filter(|_| self.is_welcomed())?;
+        let voice = &rule.voice;
+        let moved = rule.record.run.state == RunState::Running && voice.counters != voice.counters_told;
+        let counters = moved.then(|| voice.told_at.unwrap_or_default().plus_ms(COUNTERS_EVERY_MS));
+        [voice.due, counters].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,142 @@
+//! One rule in memory: its record as it is on disk, and what is known of its bridge and of what was told.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tidegate_model::ids::MessageId;
+use tidegate_model::limits::FLAPPING_PER_MINUTE;
+use tidegate_model::rule::EdgeRule;
+use tidegate_model::time::Monotonic;
+use tidegate_model::wire::{By, Counters};
+
+use crate::io::Order;
+use crate::record::{Held, RuleRecord};
+use crate::timing::FLAPPING_WINDOW_MS;
+use crate::trial::Trial;
+
+/// Changes of a run state that are remembered at the most; more in a minute are told as this many.
+const MAX_CHANGES: usize = 600;
+
+/// A rule that should be here.
+#[derive(Debug, Clone)]
+pub(crate) struct Rule {
+    pub record: RuleRecord,
+    pub bridge: Bridge,
+    pub voice: Voice,
+    pub attempt: Attempt,
+}
+
+/// What was ordered of the bridge.
+#[derive(Debug, Clone)]
+pub(crate) enum Bridge {
+    /// Nothing.
+    Down,
+    /// It is there, connected or not.
+    Up(Up),
+    /// It ended by itself and is ordered again later.
+    Resting { again_at: Monotonic, tries: u32 },
+}
+
+/// A bridge that is there.
+#[derive(Debug, Clone)]
+pub(crate) struct Up {
+    pub order: Order,
+    pub config: Arc<EdgeRule>,
+    /// Until when its first sign after the order is awaited; `None`: it came.
+    pub settle_by: Option<Monotonic>,
+    /// On whose behalf it was ordered, until its first sign.
+    pub cause: By,
+    /// How often its task ended by itself in a row.
+    pub tries: u32,
+}
+
+/// The set that is being carried out, or the last one.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
+    pub since: Monotonic,
+    /// The message to answer.
+    pub re: Option<MessageId>,
+}
+
+/// What was told of the run state and the counters.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Voice {
+    changes: VecDeque<Monotonic>,
+    /// Number of the transition that the controller is known to have.
+    pub known: u64,
+    pub told_at: Option<Monotonic>,
+    /// A report that waits because the rule flaps.
+    pub due: Option<Monotonic>,
+    pub counters: Counters,
+    pub counters_told: Counters,
+}
+
+impl Rule {
+    pub fn new(record: RuleRecord, now: Monotonic) -> Self {
+        let attempt = Attempt { since: now, re: None };
+        Self { record, bridge: Bridge::Down, voice: Voice::default(), attempt }
+    }
+
+    /// Who waits for the bridge's first sign.
+    pub fn trial(&self) -> Trial {
+        match (&self.record.outcome, &self.record.candidate) {
+            (Some(_), _) => Trial::Nobody,
+            (None, Some(_)) => Trial::Probe,
+            (None, None) => Trial::Start,
+        }
+    }
+
+    /// When the rule needs attention without any input, apart from its reports.
+    pub fn deadline(&self) -> Option<Monotonic> {
+        match &self.bridge {
+            Bridge::Down => None,
+            Bridge::Up(up) => up.settle_by,
+            Bridge::Resting { again_at, .. } => Some(*again_at),
+        }
+    }
+}
+
+/// Reads what is held; `None` when this software cannot run it (an older agent than the one that accepted it).
+pub(crate) fn config_of(held: &Held) -> Option<Arc<EdgeRule>> {
+    EdgeRule::from_rendered(&held.bytes).ok().map(Arc::new)
+}
+
+impl Voice {
+    /// The run state changed now.
+    pub fn changed(&mut self, now: Monotonic) {
+        self.changes.push_back(now);
+        if self.changes.len() > MAX_CHANGES {
+            self.changes.pop_front();
+        }
+    }
+
+    /// How many changes there were within the last minute, where they are too many to be told one by one.
+    pub fn flapping(&mut self, now: Monotonic) -> Option<u32> {
+        while self.changes.front().is_some_and(|at| at.plus_ms(FLAPPING_WINDOW_MS) <= now) {
+            self.changes.pop_front();
+        }
+        let count = self.changes.len();
+        (count > FLAPPING_PER_MINUTE).then(|| u32::try_from(count).unwrap_or(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_six_changes_in_a_minute_are_flapping() {
+        let mut voice = Voice::default();
+        for second in 0..6 {
+            voice.changed(Monotonic(second * 1_000));
+        }
+        assert_eq!(voice.flapping(Monotonic(6_000)), None);
+        voice.changed(Monotonic(6_000));
+        assert_eq!(voice.flapping(Monotonic(6_000)), Some(7));
+        assert_eq!(voice.flapping(Monotonic(61_000)), None);
+        for _ in 0..10_000 {
+            voice.changed(Monotonic(70_000));
+        }
+        assert_eq!(voice.flapping(Monotonic(70_000)), Some(600));
+    }
+}
