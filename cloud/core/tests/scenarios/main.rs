@@ -1,0 +1,7 @@
+//! Scenarios: a controller, its store and one scripted edge, in virtual time.
+
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test fails by panicking")]
+
+mod presence;
+mod states;
+mod world;

@@ -1,0 +1,144 @@
+//! Presence that a stale Last Will cannot fool (protocol.md section 5).
+
+use crate::world::{World, edge_id};
+use tidegate_model::code::Code;
+use tidegate_model::ids::{SessionId, StoreId};
+use tidegate_model::placement::{Action, Link};
+use tidegate_model::wire::{Birth, Envelope, Heartbeat, Ping, Up, Will};
+
+fn link(world: &World) -> Link {
+    world.controller.edge(&edge_id()).unwrap().link
+}
+
+#[test]
+fn a_late_will_of_an_older_session_is_ignored() {
+    let mut world = World::placed();
+    let old = world.sid;
+    world.connect();
+    let now = std::mem::replace(&mut world.sid, old);
+    world.presence(&Up::Will(Will {}));
+    assert_eq!(link(&world), Link::Online);
+    world.sid = now;
+    world.presence(&Up::Will(Will {}));
+    assert_eq!(link(&world), Link::Offline);
+    // The tombstone: a copy of its birth does not revive it.
+    world.presence(&Up::Birth(Birth { boot: 7 }));
+    assert_eq!(link(&world), Link::Offline);
+}
+
+#[test]
+fn a_will_that_overtakes_its_birth_leaves_the_edge_offline() {
+    let mut world = World::placed();
+    world.sid.epoch += 1;
+    world.presence(&Up::Will(Will {}));
+    world.presence(&Up::Birth(Birth { boot: 7 }));
+    assert_eq!(link(&world), Link::Offline);
+}
+
+#[test]
+fn silence_makes_stale_then_offline_and_a_pong_revives() {
+    let mut world = World::issued();
+    world.down.clear();
+    world.pass(151_000);
+    assert_eq!(link(&world), Link::Stale);
+    assert!(world.act("up", Action::IssueAgain).is_ok(), "actions treat stale as online");
+    world.apply_set();
+    assert_eq!(link(&world), Link::Online);
+    world.pass(170_000);
+    assert_eq!(link(&world), Link::Offline);
+    // Its heartbeat comes after all: it is asked, and its answer revives it with its counters going on.
+    world.down.clear();
+    let heartbeat = Heartbeat { root: world.root(), runs: Default::default(), queued: 0 };
+    world.up(&Up::Heartbeat(heartbeat));
+    assert_eq!(link(&world), Link::Offline);
+    let (header, ping) = world.ping().expect("it is asked");
+    assert_eq!((header.sid, header.sq), (world.sid, 0));
+    world.up(&Up::Pong(Ping { nonce: ping.nonce }));
+    assert_eq!(link(&world), Link::Online);
+    let (header, _) = world.down.last().unwrap();
+    assert!(header.sq > 1, "the numbers of the session go on");
+}
+
+#[test]
+fn copies_and_messages_of_the_past_change_nothing() {
+    let mut world = World::issued();
+    let before =
+        (world.snapshot.placements.clone(), world.controller.edge(&edge_id()).unwrap().dropped_messages);
+    let header = world.header(1);
+    let copy = Envelope::up(header, &Up::Pong(Ping { nonce: 1 }));
+    world.raw(false, &copy);
+    let past = SessionId { epoch: 0, ..world.sid };
+    let header = tidegate_model::wire::Header { sid: past, sq: 99, ..header };
+    world.raw(false, &Envelope::up(header, &Up::Pong(Ping { nonce: 1 })));
+    assert_eq!(world.snapshot.placements, before.0);
+    assert_eq!(world.controller.edge(&edge_id()).unwrap().dropped_messages, before.1 + 2);
+}
+
+#[test]
+fn two_databases_that_alternate_hold_all_actions_for_a_while() {
+    let mut world = World::issued();
+    let first = world.sid;
+    world.sid = SessionId { store: StoreId(0xb), epoch: 1 };
+    world.held.clear();
+    world.presence(&Up::Birth(Birth { boot: 8 }));
+    world.sid = first;
+    world.presence(&Up::Birth(Birth { boot: 7 }));
+    assert_eq!(world.act("up", Action::IssueAgain).unwrap_err().code(), Code::DuplicateEdge);
+    world.pass(300_001);
+    assert_ne!(world.act("up", Action::IssueAgain).unwrap_err().code(), Code::DuplicateEdge);
+}
+
+#[test]
+fn a_cloned_disk_shows_as_two_boots_in_one_epoch() {
+    let mut world = World::issued();
+    world.presence(&Up::Birth(Birth { boot: 99 }));
+    assert_eq!(world.act("up", Action::IssueAgain).unwrap_err().code(), Code::DuplicateEdge);
+}
+
+#[test]
+fn an_edge_that_was_restored_from_a_backup_is_told_the_epoch_to_jump_above() {
+    let mut world = World::issued();
+    world.connect();
+    world.sid.epoch -= 1;
+    world.sq = 0;
+    world.down.clear();
+    world.hello();
+    let (header, message) = world.down.last().unwrap();
+    assert_eq!(header.sid, world.sid);
+    match message {
+        tidegate_model::wire::Down::Welcome(welcome) => assert_eq!(welcome.epoch, world.sid.epoch + 1),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_gap_makes_the_controller_ask_for_the_inventory_once() {
+    let mut world = World::issued();
+    world.pass(10_000);
+    world.down.clear();
+    for _ in 0..3 {
+        world.sq += 3;
+        world.up(&Up::Pong(Ping { nonce: 1 }));
+    }
+    assert_eq!(world.down.len(), 1);
+}
+
+#[test]
+fn nothing_that_an_edge_sends_can_break_the_controller() {
+    let mut world = World::issued();
+    let before = world.snapshot.placements.clone();
+    let big = vec![b'x'; 600 * 1024];
+    for payload in [&b""[..], b"{", b"\xff\xfe", b"[]", b"{\"v\":2}", &big] {
+        for presence in [false, true] {
+            let input =
+                tidegate_cloud_core::Input::FromEdge { edge: edge_id(), presence, payload: payload.to_vec() };
+            world.input(input);
+        }
+    }
+    let header = world.header(50);
+    let mut strange = Envelope::up(header, &Up::Pong(Ping { nonce: 1 }));
+    strange.t = "from-the-future".to_owned();
+    world.raw(false, &strange);
+    assert_eq!(world.snapshot.placements, before);
+    assert!(world.warnings.len() >= 13);
+}

@@ -1,0 +1,379 @@
+//! The two states of a placement through its life, named after the rows of features.md section 5.
+
+use crate::world::{EDGE, World, content, edge_id, rule_name};
+use tidegate_cloud_core::{Expect, Rejection, Reply, Request, Saved, WhenOffline};
+use tidegate_model::code::{Code, FailureClass, FaultCode};
+use tidegate_model::ids::StoreId;
+use tidegate_model::placement::{Action, IssueState, Link, RunState};
+use tidegate_model::rule::SecretInput;
+use tidegate_model::version::RuleVersion;
+use tidegate_model::wire::{By, Config, DesiredRun, Fault, RunReport, Up};
+
+#[test]
+fn c01_issue_runs_and_c07_issued_means_that_the_edge_said_so() {
+    let mut world = World::placed();
+    assert_eq!(world.view("up").issue_state, IssueState::NotIssued);
+    world.act("up", Action::Issue).unwrap();
+    let set = world.last_set().unwrap();
+    assert_eq!((set.run, set.generation.0), (DesiredRun::Running, 1));
+    assert_eq!(set.want, set.compute_want());
+    let view = world.view("up");
+    assert_eq!(view.issue_state, IssueState::NotIssued, "sending is not arriving");
+    assert!(view.in_flight.is_some());
+    world.apply_set();
+    let view = world.view("up");
+    assert_eq!((view.issue_state, view.run_state), (IssueState::Issued, RunState::Running));
+    assert!(view.in_flight.is_none() && !view.last_known);
+    // It is on disk: a controller that crashed now says the same, but as last known.
+    world.restart();
+    let view = world.view("up");
+    assert_eq!((view.issue_state, view.run_state), (IssueState::Issued, RunState::Running));
+    assert!(view.last_known && view.link == Link::Unknown);
+}
+
+#[test]
+fn c05_issue_to_an_offline_edge_is_refused_and_changes_nothing() {
+    let mut world = World::placed();
+    world.disconnect();
+    let before = world.record().clone();
+    world.down.clear();
+    let refused = world.act("up", Action::Issue).unwrap_err();
+    assert_eq!(refused.code(), Code::EdgeOffline);
+    assert_eq!(*world.record(), before);
+    assert!(world.down.is_empty());
+    world.act_offline("up", Action::Issue, WhenOffline::Queue).unwrap();
+    assert!(world.view("up").in_flight.unwrap().queued);
+    assert_eq!(world.controller.summary(world.now).tally.pending, 1);
+    assert!(world.down.is_empty());
+    world.connect();
+    assert_eq!(world.set_count(), 1);
+    world.apply_set();
+    assert_eq!(world.view("up").issue_state, IssueState::Issued);
+}
+
+#[test]
+fn c05_a_queued_action_expires_after_seven_days() {
+    let mut world = World::placed();
+    world.disconnect();
+    world.act_offline("up", Action::Issue, WhenOffline::Queue).unwrap();
+    world.pass(6 * 86_400_000);
+    assert!(world.view("up").in_flight.is_some());
+    world.pass(2 * 86_400_000);
+    let view = world.view("up");
+    assert_eq!(view.issue_state, IssueState::Failed);
+    assert_eq!(view.reason.unwrap().code, "EXPIRED");
+    world.connect();
+    assert_eq!(world.set_count(), 0, "what expired is not sent");
+}
+
+#[test]
+fn c08_an_edit_flips_the_state_in_the_same_transaction_and_sync_closes_it() {
+    let mut world = World::issued();
+    assert_eq!(world.save("up", "other/#").unwrap(), (Saved::Changed, RuleVersion(2)));
+    assert_eq!(world.view("up").issue_state, IssueState::UpdatesNotIssued);
+    let view = world.view("up");
+    assert_eq!((view.version, view.edge_version), (RuleVersion(2), Some(RuleVersion(1))));
+    world.act("up", Action::Sync).unwrap();
+    let set = world.apply_set();
+    assert_eq!(set.restart, 1, "a sync asks for no restart: the nonce is the first issue's");
+    assert_eq!(world.view("up").issue_state, IssueState::Issued);
+}
+
+#[test]
+fn c09_a_parameter_error_fails_and_the_old_version_keeps_running() {
+    let mut world = World::issued();
+    let old = world.view("up").edge_digest;
+    world.save("up", "other/#").unwrap();
+    world.act("up", Action::Sync).unwrap();
+    let set = world.last_set().unwrap();
+    let running = world.held.values().next().unwrap().running;
+    world.answer(&set, Code::RemoteAuth, running, RunState::Running, "bad user name or password");
+    let view = world.view("up");
+    assert_eq!((view.issue_state, view.run_state), (IssueState::Failed, RunState::Running));
+    let reason = view.issue_reason.unwrap();
+    assert_eq!((reason.code.as_str(), reason.class), ("REMOTE_AUTH", Some(FailureClass::Parameter)));
+    assert_eq!(view.edge_digest, old);
+    // Stopping does not deploy the failed version, and what is kept is the old one.
+    world.act("up", Action::Stop).unwrap();
+    let set = world.last_set().unwrap();
+    assert_eq!((set.target.version, &set.config), (RuleVersion(1), &Config::Keep));
+    world.apply_set();
+    // An edit after the failure: no longer failed, but the reason is kept.
+    world.save("up", "third/#").unwrap();
+    let view = world.view("up");
+    assert_eq!(view.issue_state, IssueState::UpdatesNotIssued);
+    assert_eq!(view.issue_reason.unwrap().code, "REMOTE_AUTH");
+}
+
+#[test]
+fn c09_no_answer_is_a_network_failure_and_a_late_result_wins() {
+    let mut world = World::placed();
+    world.act("up", Action::Issue).unwrap();
+    world.pass(9_000);
+    assert_eq!(world.set_count(), 1);
+    world.pass(45_000);
+    assert_eq!(world.set_count(), 5, "it was sent again");
+    let view = world.view("up");
+    assert_eq!(view.issue_state, IssueState::Failed);
+    let reason = view.issue_reason.unwrap();
+    assert_eq!((reason.code.as_str(), reason.class), ("TIMED_OUT", Some(FailureClass::Network)));
+    world.apply_set();
+    let view = world.view("up");
+    assert_eq!((view.issue_state, view.run_state), (IssueState::Issued, RunState::Running));
+}
+
+#[test]
+fn c10_a_rule_with_manual_start_is_issued_and_not_started() {
+    let mut world = World::placed();
+    world
+        .save_with(content("up", "sensors/#", "start = \"manual\""), SecretInput::Keep, Expect::Any)
+        .unwrap();
+    world.act("up", Action::Issue).unwrap();
+    assert_eq!(world.last_set().unwrap().run, DesiredRun::Stopped);
+}
+
+#[test]
+fn c13_c14_faults_and_recoveries_are_told_by_the_edge_and_late_ones_ignored() {
+    let mut world = World::issued();
+    let fault = RunReport {
+        fault: Some(Fault { code: FaultCode::Tcp, detail: "connection refused".into() }),
+        ..world.run(RunState::PausedFault, By::Agent)
+    };
+    world.report(fault.clone());
+    let view = world.view("up");
+    assert_eq!(view.run_state, RunState::PausedFault);
+    assert_eq!(view.run_reason.unwrap().code, "TCP");
+    assert_eq!(view.issue_state, IssueState::Issued);
+    let recovered = world.run(RunState::Running, By::Agent);
+    world.report(recovered);
+    assert_eq!(world.view("up").run_state, RunState::Running);
+    let rule = world.held.values().next().unwrap().set.rule;
+    let late = Up::Report(tidegate_model::wire::Report {
+        rule,
+        run: fault,
+        counters: Default::default(),
+        skipped: 0,
+    });
+    world.up(&late);
+    assert_eq!(world.view("up").run_state, RunState::Running, "an older transition is ignored");
+}
+
+#[test]
+fn c13_a_stop_on_site_is_followed_so_that_a_sync_does_not_start_it_again() {
+    let mut world = World::issued();
+    let stopped = world.run(RunState::PausedManual, By::Local);
+    world.report(stopped);
+    let view = world.view("up");
+    assert_eq!((view.run_state, view.run_by), (RunState::PausedManual, Some(By::Local)));
+    world.save("up", "other/#").unwrap();
+    world.act("up", Action::Sync).unwrap();
+    assert_eq!(world.last_set().unwrap().run, DesiredRun::Stopped);
+}
+
+#[test]
+fn c17_the_version_grows_by_one_and_an_unchanged_save_keeps_it() {
+    let mut world = World::new();
+    assert_eq!(world.save("up", "a").unwrap(), (Saved::Created, RuleVersion(1)));
+    assert_eq!(world.save("up", "a").unwrap(), (Saved::Unchanged, RuleVersion(1)));
+    assert_eq!(world.save("up", "b").unwrap(), (Saved::Changed, RuleVersion(2)));
+    let etag = world.controller.rule(&rule_name("up"), tidegate_model::placement::Role::Viewer).unwrap().etag;
+    let first = world.save_with(content("up", "c", ""), SecretInput::Keep, Expect::Etag(etag.clone()));
+    assert_eq!(first.unwrap(), (Saved::Changed, RuleVersion(3)));
+    let second = world.save_with(content("up", "d", ""), SecretInput::Keep, Expect::Etag(etag));
+    assert!(matches!(second, Err(Rejection::VersionConflict { .. })));
+}
+
+#[test]
+fn a_password_is_a_change_and_is_kept_when_it_is_left_out() {
+    let mut world = World::placed();
+    assert_eq!(world.save_secret("up", "s3cret").unwrap().1, RuleVersion(2));
+    assert_eq!(world.save("up", "sensors/#").unwrap(), (Saved::Unchanged, RuleVersion(2)));
+    assert_eq!(world.save_secret("up", "s3cret").unwrap().0, Saved::Unchanged);
+    world.act("up", Action::Issue).unwrap();
+    let set = world.apply_set();
+    assert_eq!(set.secrets[0].value, "s3cret");
+    assert!(!format!("{set:?}").contains("s3cret"));
+    assert_eq!(world.save_secret("up", "other").unwrap(), (Saved::Changed, RuleVersion(3)));
+    assert_eq!(world.view("up").issue_state, IssueState::UpdatesNotIssued);
+    let shown = world.controller.rule(&rule_name("up"), tidegate_model::placement::Role::Viewer).unwrap();
+    assert!(!serde_json::to_string(&shown).unwrap().contains("other"));
+}
+
+#[test]
+fn c18_c19_issue_is_for_the_first_time_and_issue_again_always_restarts() {
+    let mut world = World::issued();
+    assert_eq!(world.act("up", Action::Issue).unwrap_err().code(), Code::NotAllowed);
+    world.act("up", Action::IssueAgain).unwrap();
+    let set = world.apply_set();
+    assert_eq!((set.generation.0, set.restart), (2, 2));
+    world.act("up", Action::IssueAgain).unwrap();
+    assert_eq!(world.apply_set().restart, 3);
+    assert_eq!(world.view("up").issue_state, IssueState::Issued);
+}
+
+#[test]
+fn c21_c22_start_and_stop_are_idempotent_and_keep_what_the_edge_has() {
+    let mut world = World::issued();
+    assert!(matches!(world.act("up", Action::Start).unwrap(), Reply::Already { .. }));
+    world.act("up", Action::Stop).unwrap();
+    let set = world.apply_set();
+    assert_eq!((set.run, set.config), (DesiredRun::Stopped, Config::Keep));
+    assert_eq!(world.view("up").run_state, RunState::PausedManual);
+    assert!(matches!(world.act("up", Action::Stop).unwrap(), Reply::Already { .. }));
+    world.restart();
+    world.connect();
+    assert_eq!(world.set_count(), 0, "a reconnect restarts nothing");
+    assert_eq!(world.view("up").run_state, RunState::PausedManual);
+    world.act("up", Action::Start).unwrap();
+    world.apply_set();
+    assert_eq!(world.view("up").run_state, RunState::Running);
+}
+
+#[test]
+fn a_stop_supersedes_an_issue_that_is_under_way() {
+    let mut world = World::placed();
+    world.act("up", Action::Issue).unwrap();
+    world.act("up", Action::Stop).unwrap();
+    let set = world.last_set().unwrap();
+    assert_eq!((set.generation.0, set.run), (2, DesiredRun::Stopped));
+    assert!(matches!(set.config, Config::Bytes(_)), "the edge does not have it yet");
+    world.apply_set();
+    let view = world.view("up");
+    assert_eq!((view.issue_state, view.run_state), (IssueState::Issued, RunState::PausedManual));
+}
+
+#[test]
+fn what_the_edge_does_not_hold_is_sent_again_with_its_bytes() {
+    let mut world = World::issued();
+    world.act("up", Action::Stop).unwrap();
+    let keep = world.last_set().unwrap();
+    let running = world.held.values().next().unwrap().running;
+    world.answer(&keep, Code::MissingDependency, running, RunState::Running, "the bytes are not here");
+    let bytes = world.last_set().unwrap();
+    assert_eq!((bytes.generation, bytes.want), (keep.generation, keep.want));
+    assert!(matches!(bytes.config, Config::Bytes(_)));
+}
+
+#[test]
+fn a_lost_result_is_settled_by_the_inventory_and_nothing_is_applied_twice() {
+    let mut world = World::placed();
+    world.act("up", Action::Issue).unwrap();
+    let set = world.last_set().unwrap();
+    world.disconnect();
+    // The edge applied it, but nobody heard of it.
+    let run = RunReport { sequence: 1, ..world.run(RunState::Running, By::Cloud) };
+    let held = crate::world::Held { set: set.clone(), running: Some(set.target), run };
+    world.held.insert(set.rule, held);
+    world.connect();
+    let again = world.last_set().expect("asked for the result with the same set");
+    assert_eq!((again.generation, again.want), (set.generation, set.want));
+    world.apply_set();
+    assert_eq!(world.view("up").issue_state, IssueState::Issued);
+}
+
+#[test]
+fn m10_a_push_that_got_lost_heals_at_the_next_hello() {
+    let mut world = World::placed();
+    world.act("up", Action::Issue).unwrap();
+    world.pass(120_000);
+    assert_eq!(world.view("up").issue_state, IssueState::Failed);
+    world.connect();
+    world.apply_set();
+    assert_eq!(world.view("up").issue_state, IssueState::Issued);
+}
+
+#[test]
+fn a_wiped_edge_is_issued_again_or_left_alone_by_the_rules_policy() {
+    let mut world = World::issued();
+    world.disconnect();
+    world.held.clear();
+    world.sid.store = StoreId(0xb);
+    world.sid.epoch = 0;
+    world.connect();
+    let set = world.apply_set();
+    assert_eq!((set.generation.0, set.target.version), (2, RuleVersion(1)));
+    assert_eq!(world.view("up").issue_state, IssueState::Issued);
+
+    let policy = content("up", "sensors/#", "policy = { on_wipe = \"keep\" }");
+    world.save_with(policy, SecretInput::Keep, Expect::Any).unwrap();
+    world.act("up", Action::Sync).unwrap();
+    world.apply_set();
+    world.held.clear();
+    world.sid.store = StoreId(0xc);
+    world.connect();
+    assert_eq!(world.set_count(), 0);
+    assert_eq!(world.view("up").issue_state, IssueState::NotIssued);
+}
+
+#[test]
+fn a_removal_waits_for_the_edge_and_never_expires() {
+    let mut world = World::issued();
+    world.disconnect();
+    world.ask(Request::Unplace { rule: rule_name("up"), edge: edge_id() }).unwrap();
+    assert!(world.view("up").removing);
+    world.pass(30 * 86_400_000);
+    world.connect();
+    let set = world.apply_set();
+    assert!(!set.present);
+    assert!(
+        world
+            .controller
+            .placement(&rule_name("up"), &edge_id(), tidegate_model::placement::Role::Viewer)
+            .is_none()
+    );
+    // Placed again: the generation goes on above the tombstone's.
+    world.place("up").unwrap();
+    world.act("up", Action::Issue).unwrap();
+    assert!(world.last_set().unwrap().generation > set.generation);
+}
+
+#[test]
+fn a_deleted_rule_is_taken_off_its_edges_and_its_name_is_free() {
+    let mut world = World::issued();
+    world.ask(Request::DeleteRule { rule: rule_name("up"), expect: Expect::Any }).unwrap();
+    let set = world.apply_set();
+    assert!(!set.present);
+    assert!(world.snapshot.placements.is_empty() && world.snapshot.rules.is_empty());
+    assert_eq!(world.save("up", "sensors/#").unwrap(), (Saved::Created, RuleVersion(1)));
+}
+
+#[test]
+fn a_cloud_that_was_restored_from_a_backup_sends_nothing_before_an_operator_confirms() {
+    let mut world = World::issued();
+    let backup = world.snapshot.clone();
+    world.act("up", Action::IssueAgain).unwrap();
+    world.apply_set();
+    world.snapshot = backup;
+    world.restart();
+    world.connect();
+    assert_eq!(world.set_count(), 0);
+    assert_eq!(world.act("up", Action::IssueAgain).unwrap_err().code(), Code::CloudBehind);
+    world.ask(Request::ConfirmEdge { edge: edge_id() }).unwrap();
+    world.act("up", Action::IssueAgain).unwrap();
+    assert_eq!(world.last_set().unwrap().generation.0, 3);
+}
+
+#[test]
+fn two_rules_with_one_client_id_do_not_go_on_one_edge() {
+    let mut world = World::placed();
+    let same = content("down", "x", "").canonical_toml().replace("{edge}-{rule}", "gw-1-up");
+    let draft = tidegate_model::rule::parse(&same, tidegate_model::rule::Format::Toml).unwrap();
+    let (rule, _) = draft.validate(&Default::default()).unwrap();
+    world.save_with(rule, SecretInput::Keep, Expect::Any).unwrap();
+    match world.place("down") {
+        Err(Rejection::ClientIdClash { other, .. }) => assert_eq!(other, rule_name("up")),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_edge_with_rules_is_not_forgotten_by_mistake() {
+    let mut world = World::issued();
+    let remove = |leave_running| Request::RemoveEdge { edge: edge_id(), leave_running };
+    assert!(matches!(world.ask(remove(false)), Err(Rejection::EdgeInUse { count: 1, .. })));
+    world.ask(remove(true)).unwrap();
+    assert!(world.snapshot.edges.is_empty() && world.snapshot.placements.is_empty());
+    let warned = world.warnings.len();
+    world.hello();
+    assert!(world.warnings.len() > warned, "late messages of {EDGE} are told and dropped");
+}
