@@ -38,7 +38,7 @@ pub use edge::{
 };
 pub use feature::{Feature, missing_features, requires};
 pub use parse::{Draft, Format, parse};
-pub use problem::{Place, Problem, Problems};
+pub use problem::{CODES, Place, Problem, Problems};
 pub use quantity::{Bytes, InvalidQuantity, Seconds};
 pub use render::{RenderContext, Rendered, render};
 pub use secret::{Secret, SecretInput, SecretRef};

@@ -4,6 +4,46 @@ use std::fmt;
 
 use crate::limits::MAX_PROBLEMS;
 
+/// Every code that a [`Problem`] can have; docs/rules.md explains each.
+pub const CODES: [&str; 36] = [
+    "ambiguous-subscriptions",
+    "bad-client-id",
+    "bad-filter",
+    "bad-mapping",
+    "bad-mountpoint",
+    "bad-name",
+    "bad-password",
+    "bad-prefix",
+    "bad-qos",
+    "bad-quantity",
+    "bad-strip",
+    "bad-url",
+    "bad-username",
+    "bad-value",
+    "bad-variable",
+    "credentials-in-url",
+    "duplicate-topic",
+    "empty-rule",
+    "masked-secret",
+    "missing-field",
+    "missing-variable",
+    "out-of-range",
+    "password-without-username",
+    "reserved-topic",
+    "shared-subscription",
+    "syntax",
+    "tls-not-supported",
+    "too-large",
+    "too-many-routes",
+    "too-many-variables",
+    "topic-loop",
+    "unbalanced-brace",
+    "unknown-field",
+    "unknown-variable",
+    "unsupported-field",
+    "wrong-type",
+];
+
 /// Where a problem stands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, serde::Serialize)]
 pub struct Place {
@@ -95,6 +135,7 @@ impl Problems {
     }
 
     pub(crate) fn push(&mut self, problem: Problem) {
+        debug_assert!(CODES.contains(&problem.code), "{} is not listed", problem.code);
         if self.list.len() < MAX_PROBLEMS {
             self.list.push(problem);
         } else {

@@ -79,44 +79,7 @@ fn the_mapping_table_is_right() {
 
 #[test]
 fn every_code_is_explained() {
-    for code in [
-        "ambiguous-subscriptions",
-        "bad-client-id",
-        "bad-filter",
-        "bad-mapping",
-        "bad-mountpoint",
-        "bad-name",
-        "bad-password",
-        "bad-prefix",
-        "bad-qos",
-        "bad-quantity",
-        "bad-strip",
-        "bad-url",
-        "bad-username",
-        "bad-value",
-        "bad-variable",
-        "credentials-in-url",
-        "duplicate-topic",
-        "empty-rule",
-        "masked-secret",
-        "missing-field",
-        "missing-variable",
-        "out-of-range",
-        "password-without-username",
-        "reserved-topic",
-        "shared-subscription",
-        "syntax",
-        "tls-not-supported",
-        "too-large",
-        "too-many-routes",
-        "too-many-variables",
-        "topic-loop",
-        "unbalanced-brace",
-        "unknown-field",
-        "unknown-variable",
-        "unsupported-field",
-        "wrong-type",
-    ] {
+    for code in CODES {
         assert!(DOCUMENT.contains(&format!("`{code}`")), "{code} is not explained in docs/rules.md");
     }
 }

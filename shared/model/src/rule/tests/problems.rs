@@ -264,6 +264,33 @@ fn bounds_hold() {
     assert_eq!(codes, ["out-of-range", "too-many-routes"]);
 }
 
+#[test]
+fn deep_and_bloated_texts_are_refused_and_not_followed() {
+    for depth in [100, 1_000, 1_990, 20_000] {
+        for (text, format) in [
+            (format!("a = {}{}", "[".repeat(depth), "]".repeat(depth)), Format::Toml),
+            (format!("a: {}{}", "[".repeat(depth), "]".repeat(depth)), Format::Yaml),
+            (
+                format!("a: {}{}", "[".repeat(depth), "]".repeat(depth))
+                    .replace('[', "{a: ")
+                    .replace(']', "}"),
+                Format::Yaml,
+            ),
+            (format!("{}x", "- ".repeat(depth)), Format::Yaml),
+            (format!("{}{}", "[".repeat(depth), "]".repeat(depth)), Format::Json),
+            (format!("{}1", "{\"a\":".repeat(depth)), Format::Json),
+        ] {
+            assert!(!seen(&text, format).is_empty());
+        }
+    }
+    let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..12 {
+        let before = format!("*a{}", n - 1);
+        laughs.push_str(&format!("a{n}: &a{n} [{}]\n", [before.as_str(); 10].join(", ")));
+    }
+    assert_eq!(seen(&laughs, Format::Yaml)[0].0, "syntax");
+}
+
 /// Routes as (topic, strip, prefix).
 type Routes<'a> = &'a [(&'a str, &'a str, &'a str)];
 
