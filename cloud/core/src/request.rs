@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use tidegate_model::digest::Digest;
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::placement::Action;
 use tidegate_model::rule::{SecretInput, ValidRule};
-use tidegate_model::version::RuleVersion;
 
 use crate::record::VersionRecord;
 use crate::view::{EdgeView, InFlightView, PlacementView, RuleView};
@@ -168,10 +166,4 @@ pub enum Reply {
     Edge(EdgeView),
     /// An edge was forgotten.
     EdgeRemoved,
-}
-
-/// Digest of a rule's content and of its secret's version: what an ETag says.
-#[must_use]
-pub(crate) fn content_digest(content: &ValidRule, secret_version: u64, version: RuleVersion) -> Digest {
-    Digest::of(format!("{}\n{secret_version}\n{}", content.canonical_toml(), version.0).as_bytes())
 }

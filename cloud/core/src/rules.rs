@@ -44,7 +44,7 @@ impl Controller {
         check_expect(&known, expect)?;
         let stored = known.secret.as_ref().map(|s| &s.value);
         let secret_changes = secret.changes(stored);
-        if known.content == content && !secret_changes {
+        if content.is_unchanged(&known.content, &secret, stored) {
             let rule = self.rule_view(&known, None);
             return Ok(Reply::Rule { rule, saved: Saved::Unchanged });
         }

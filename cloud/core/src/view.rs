@@ -16,7 +16,6 @@ use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{By, Counters, DesiredRun};
 
 use crate::record::RuleRecord;
-use crate::request::content_digest;
 
 /// A moment as the API writes it: RFC 3339, UTC, milliseconds.
 fn rfc3339<S: Serializer>(at: &Wall, serializer: S) -> Result<S::Ok, S::Error> {
@@ -37,7 +36,8 @@ fn rfc3339_opt<S: Serializer>(at: &Option<Wall>, serializer: S) -> Result<S::Ok,
 #[must_use]
 pub fn etag(rule: &RuleRecord) -> String {
     let secret_version = rule.secret.as_ref().map_or(0, |s| s.version);
-    format!("{}-{}", rule.version.0, content_digest(&rule.content, secret_version, rule.version).short())
+    let digest = Digest::of(format!("{} {secret_version}", rule.content.content_digest()).as_bytes());
+    format!("{}-{}", rule.version.0, digest.short())
 }
 
 /// A rule and where it stands.

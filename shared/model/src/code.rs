@@ -97,7 +97,12 @@ impl Code {
     pub fn is_transient(self) -> bool {
         matches!(
             self,
-            Self::Locked | Self::Busy | Self::Internal | Self::RemoteUnreachable | Self::TimedOut | Self::NoSpace
+            Self::Locked
+                | Self::Busy
+                | Self::Internal
+                | Self::RemoteUnreachable
+                | Self::TimedOut
+                | Self::NoSpace
         )
     }
 
@@ -200,7 +205,9 @@ impl FaultCode {
             Self::Auth => Some(Code::RemoteAuth),
             Self::NotAuthorized => Some(Code::RemoteNotAuthorized),
             Self::SubscribeRefused => Some(Code::SubscribeRefused),
-            Self::Config | Self::TlsUntrusted | Self::TlsName | Self::TlsClientCert => Some(Code::InvalidConfig),
+            Self::Config | Self::TlsUntrusted | Self::TlsName | Self::TlsClientCert => {
+                Some(Code::InvalidConfig)
+            }
             Self::Dns
             | Self::Tcp
             | Self::KeepAlive

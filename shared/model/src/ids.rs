@@ -16,7 +16,9 @@ pub const RESERVED_NAMES: [&str; 5] = ["controller", "state", "ctl", "0", "1"];
 
 /// Why a name was refused; the text is made for the person who typed it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} '{name}' {why}; use 1 to 63 characters of a-z, 0-9 and '-', beginning with a letter or digit")]
+#[error(
+    "{kind} '{name}' {why}; use 1 to 63 characters of a-z, 0-9 and '-', beginning with a letter or digit"
+)]
 pub struct InvalidName {
     kind: &'static str,
     name: String,
@@ -203,7 +205,8 @@ mod tests {
         for good in ["a", "gateway-1", "9lives", &"x".repeat(63)] {
             assert_eq!(RuleName::new(good).unwrap().as_str(), good);
         }
-        for bad in ["", "-a", "A", "a_b", "a/b", "é", "controller", "state", "0", "1", "ctl", &"x".repeat(64)] {
+        for bad in ["", "-a", "A", "a_b", "a/b", "é", "controller", "state", "0", "1", "ctl", &"x".repeat(64)]
+        {
             assert!(EdgeId::new(bad).is_err(), "{bad}");
         }
     }
@@ -218,7 +221,9 @@ mod tests {
     fn session_ids_round_trip() {
         let id = SessionId { store: StoreId(0xfeed), epoch: 42 };
         assert_eq!(id.to_string().parse::<SessionId>().unwrap(), id);
-        for bad in ["", "feed:1", ":", "0000000000000000000000000000feed:", "+000000000000000000000000000feed:1"] {
+        for bad in
+            ["", "feed:1", ":", "0000000000000000000000000000feed:", "+000000000000000000000000000feed:1"]
+        {
             assert!(bad.parse::<SessionId>().is_err(), "{bad}");
         }
     }

@@ -348,7 +348,9 @@ fn by_state(facts: &ActionFacts, action: Action) -> Option<Refused> {
         Action::Start => match (held_version, facts.run) {
             (None, _) => refuse(Code::NotAllowed, "nothing is on the edge yet; issue it first"),
             (Some(_), Some(RunState::Running)) => refuse(Code::NotAllowed, "the rule is running already"),
-            (Some(_), Some(RunState::NotRunning | RunState::PausedManual | RunState::PausedFault) | None) => None,
+            (Some(_), Some(RunState::NotRunning | RunState::PausedManual | RunState::PausedFault) | None) => {
+                None
+            }
         },
         Action::Stop => match (held_version, facts.run) {
             (None, _) if facts.in_flight.is_some() => None,
@@ -416,7 +418,8 @@ mod tests {
         assert_eq!(allowed(&facts(Some(seven), RunState::PausedFault)), ["issue_again", "start", "stop"]);
         assert_eq!(allowed(&facts(Some(six), RunState::Running)), ["issue_again", "sync", "stop"]);
         assert_eq!(allowed(&facts(Some(six), RunState::PausedManual)), ["issue_again", "sync", "start"]);
-        let failed = |running| ActionFacts { issue: IssueState::Failed, ..facts(running, RunState::NotRunning) };
+        let failed =
+            |running| ActionFacts { issue: IssueState::Failed, ..facts(running, RunState::NotRunning) };
         assert_eq!(allowed(&failed(None)), ["issue", "issue_again"]);
         assert_eq!(allowed(&failed(Some(six))), ["issue_again", "sync", "start"]);
     }
@@ -432,7 +435,8 @@ mod tests {
 
     #[test]
     fn a_stop_supersedes_what_is_under_way_and_nothing_else_does() {
-        let busy = ActionFacts { in_flight: Some(Action::Sync), ..facts(Some(at(6, "six")), RunState::Running) };
+        let busy =
+            ActionFacts { in_flight: Some(Action::Sync), ..facts(Some(at(6, "six")), RunState::Running) };
         assert_eq!(allowed(&busy), ["stop"]);
     }
 

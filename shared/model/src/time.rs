@@ -15,9 +15,7 @@ impl Monotonic {
 }
 
 /// Milliseconds since 1970-01-01 UTC of a clock that may jump: for records and people, never for ordering.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Wall(pub i64);
 

@@ -145,7 +145,9 @@ impl Envelope {
         match Up::read(&envelope.t, &envelope.body) {
             None => Err(envelope.unknown_kind()),
             Some((_, Ok(message))) => Ok((header, message)),
-            Some((kind, Err(e))) => Err(WireError::BadBody { kind, reason: describe(&e), header: Box::new(header) }),
+            Some((kind, Err(e))) => {
+                Err(WireError::BadBody { kind, reason: describe(&e), header: Box::new(header) })
+            }
         }
     }
 
@@ -159,7 +161,9 @@ impl Envelope {
         match Down::read(&envelope.t, &envelope.body) {
             None => Err(envelope.unknown_kind()),
             Some((_, Ok(message))) => Ok((header, message)),
-            Some((kind, Err(e))) => Err(WireError::BadBody { kind, reason: describe(&e), header: Box::new(header) }),
+            Some((kind, Err(e))) => {
+                Err(WireError::BadBody { kind, reason: describe(&e), header: Box::new(header) })
+            }
         }
     }
 }
