@@ -32,7 +32,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Bytes of one packet's remaining length. A longer packet closes its connection before it is read.
     pub max_packet_bytes: usize,
-    /// Retained messages. When full, a message on a new topic is delivered but not retained, and counted.
+    /// Retained messages. When full, a message is delivered but not retained, and counted; what its topic retained
+    /// before is gone then, since it is not true any more.
     pub max_retained_messages: usize,
     /// Bytes of topics and payloads of all retained messages together; as above when full.
     pub max_retained_bytes: usize,
@@ -46,7 +47,8 @@ pub struct Limits {
     /// Messages waiting for one session, besides those in flight. When full, QoS 0 messages go first, then
     /// the oldest of the others; every one is counted.
     pub max_queued_messages: usize,
-    /// Bytes of messages waiting for one session; as above when full.
+    /// Bytes of messages waiting for one session, as above when full, and again of those in flight, which then wait.
+    /// Sessions share the payloads of a message that went to several; the worst case is twice this for each session.
     pub max_queued_bytes: usize,
     /// QoS 1 and 2 messages sent to one client and not yet acknowledged.
     pub max_inflight: usize,

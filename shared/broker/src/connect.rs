@@ -206,7 +206,7 @@ impl Drop for Attachment {
         self.context.hub.detach(client_id, self.connection);
         if self.announced && !std::thread::panicking() {
             let reason = self.reason.take().unwrap_or(DisconnectReason::Stopped);
-            tracing::debug!(client.id = %client_id, connection = self.connection, %reason, "client disconnected");
+            tracing::debug!(client.id = ?client_id, connection = self.connection, %reason, "client disconnected");
             let (client_id, connection) = (Arc::clone(client_id), self.connection);
             self.context.watcher.event(&Event::Disconnected { client_id, connection, reason });
         }

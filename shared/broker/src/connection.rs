@@ -88,7 +88,7 @@ async fn run<S>(
     };
     // Both halves of the socket are gone here: the client sees the end before its will is published.
     let grace = if reason == DisconnectReason::Stopped { STOP_GRACE } else { limits.tap_grace };
-    reader.settle_all(grace).await;
+    reader.settle_all(grace, reason == DisconnectReason::TapRefused).await;
     log_end(&slot, &reason);
     attachment.reason = Some(reason.clone());
     if let Some(will) = will {
@@ -103,14 +103,14 @@ fn log_end(slot: &Slot, reason: &DisconnectReason) {
     let client_id = &slot.client_id;
     match reason {
         DisconnectReason::Protocol(_) | DisconnectReason::NotPermitted { .. } => {
-            tracing::warn!(client.id = %client_id, %reason, "closed a client's connection");
+            tracing::warn!(client.id = ?client_id, %reason, "closed a client's connection");
         }
         DisconnectReason::KeepAlive
         | DisconnectReason::WriteTimeout
         | DisconnectReason::TakenOver
         | DisconnectReason::TapRefused
         | DisconnectReason::ByOwner => {
-            tracing::info!(client.id = %client_id, %reason, "closed a client's connection")
+            tracing::info!(client.id = ?client_id, %reason, "closed a client's connection")
         }
         DisconnectReason::Client | DisconnectReason::Lost(_) | DisconnectReason::Stopped => {}
     }
@@ -388,12 +388,16 @@ impl Reader<'_> {
         Err(DisconnectReason::TapRefused)
     }
 
-    /// After the end of the connection: waits `grace` for the taps of what was received, then gives the rest up.
-    async fn settle_all(&mut self, grace: Duration) {
+    /// After the end of the connection: waits `grace` for the taps of what was received, then gives the rest up. `refused`
+    /// tells that a message before these was refused.
+    async fn settle_all(&mut self, grace: Duration, mut refused: bool) {
         let end = Instant::now() + grace;
         while let Ok(Some((item, result))) = tokio::time::timeout_at(end, self.held.next()).await {
-            // A refusal ends nothing any more: what was not acknowledged is sent again.
-            let _ = self.complete(item, result);
+            let comes_again = item.message.as_ref().is_some_and(|message| message.qos == Qos::AtLeastOnce);
+            // Behind a refused message, what will be sent again is not delivered now: it would come before the other.
+            if !(refused && comes_again) {
+                refused |= self.complete(item, result).is_err();
+            }
         }
         while let Some(item) = self.held.give_up() {
             if let Some(message) = &item.message {

@@ -300,7 +300,7 @@ impl Hub {
         let mut state = self.state();
         if message.retain && state.retained.put(message) == Kept::NoRoom {
             count(&self.counters.not_retained, 1);
-            tracing::warn!(topic = %message.topic, "no room to retain a message, it is delivered only");
+            tracing::warn!(topic = ?message.topic, "no room to retain a message, it is delivered only");
         }
         let mut delivery = Delivery::default();
         for (key, qos) in state.tree.matches(&message.topic) {
@@ -318,7 +318,7 @@ impl Hub {
         count(&self.counters.dropped_qos0, outcome.dropped_qos0);
         count(&self.counters.dropped_queue_full, outcome.dropped);
         if outcome.first_loss {
-            tracing::warn!(client.id = %slot.client_id, "a session's queue is full, its oldest messages are dropped");
+            tracing::warn!(client.id = ?slot.client_id, "a session's queue is full, its oldest messages are dropped");
         }
     }
 
@@ -397,7 +397,7 @@ impl Hub {
         let expired: Vec<_> =
             state.sessions.iter().filter(|(_, e)| old(e)).map(|(id, _)| Arc::clone(id)).collect();
         for client_id in &expired {
-            tracing::info!(client.id = %client_id, "a session expired");
+            tracing::info!(client.id = ?client_id, "a session expired");
             state.remove(client_id);
         }
         state.revision += u64::from(!expired.is_empty());
@@ -519,7 +519,7 @@ impl State {
             let allowed = permit.allows_filter(filter);
             if !allowed {
                 self.tree.remove(filter, entry.slot.key);
-                tracing::info!(client.id = client_id, %filter, "a subscription is no longer permitted and was dropped");
+                tracing::info!(client.id = ?client_id, ?filter, "a subscription is no longer permitted and was dropped");
             }
             allowed
         });

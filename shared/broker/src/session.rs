@@ -120,6 +120,8 @@ pub(crate) struct Session {
     queued_qos0: usize,
     losing: bool,
     inflight: VecDeque<InFlight>,
+    /// What `inflight` costs, by the messages it still holds.
+    inflight_bytes: usize,
     /// How many of `inflight`, from the front, were sent on this connection.
     sent: usize,
     last_id: u16,
@@ -139,6 +141,7 @@ impl Session {
             queued_qos0: 0,
             losing: false,
             inflight: VecDeque::new(),
+            inflight_bytes: 0,
             sent: 0,
             last_id: 0,
             received: BTreeMap::new(),
@@ -247,7 +250,7 @@ impl Session {
         }
         let source = if self.staged.is_empty() { &self.queue } else { &self.staged };
         let needs_window = source.front()?.qos != Qos::AtMostOnce;
-        if needs_window && self.inflight.len() >= self.bounds.inflight {
+        if needs_window && !self.window_is_open() {
             return None;
         }
         let queued = self.take_front()?;
@@ -256,11 +259,17 @@ impl Session {
             return Some(Send::Publish(Outgoing { packet_id: 0, qos, retain, dup: false, message }));
         }
         let packet_id = self.free_id();
+        self.inflight_bytes += queued.message.cost();
         let mut flight = InFlight { packet_id, state: FlightState::Publish { queued, sent_before: false } };
         let send = flight.send();
         self.inflight.push_back(flight);
         self.sent = self.inflight.len();
         Some(send)
+    }
+
+    /// One message may pass the bound on bytes, so that the largest gets through.
+    fn window_is_open(&self) -> bool {
+        self.inflight.len() < self.bounds.inflight && self.inflight_bytes < self.bounds.queued_bytes
     }
 
     fn take_front(&mut self) -> Option<Queued> {
@@ -294,7 +303,10 @@ impl Session {
     /// PUBREC: the QoS 2 message is at the other side. The caller answers PUBREL, for unknown ids as well.
     pub fn pubrec(&mut self, packet_id: u16) {
         let Some(flight) = self.inflight.iter_mut().find(|f| f.packet_id == packet_id) else { return };
-        if let FlightState::Publish { queued: Queued { qos: Qos::ExactlyOnce, .. }, .. } = flight.state {
+        if let FlightState::Publish { queued: Queued { qos: Qos::ExactlyOnce, message, .. }, .. } =
+            &flight.state
+        {
+            self.inflight_bytes -= message.cost();
             flight.state = FlightState::Released;
         }
     }
@@ -306,9 +318,11 @@ impl Session {
 
     fn finish(&mut self, packet_id: u16, due: impl Fn(&FlightState) -> bool) {
         let at = self.inflight.iter().position(|f| f.packet_id == packet_id && due(&f.state));
-        if let Some(at) = at {
-            self.inflight.remove(at);
-            self.sent -= usize::from(at < self.sent);
+        if let Some(flight) = at.and_then(|at| self.inflight.remove(at)) {
+            self.sent -= usize::from(at < Some(self.sent));
+            if let FlightState::Publish { queued, .. } = flight.state {
+                self.inflight_bytes -= queued.message.cost();
+            }
         }
     }
 

@@ -102,6 +102,22 @@ fn when_full_qos_0_gives_way_first_and_every_loss_is_counted() {
 }
 
 #[test]
+fn bytes_in_flight_are_bounded_too() {
+    let mut session = Session::new(Bounds { inflight: 100, queued_messages: 100, ..BOUNDS });
+    session.connect();
+    for _ in 0..3 {
+        session.enqueue(Arc::new(Message::new("t", vec![b'x'; 3_000], Qos::AtLeastOnce)), Qos::AtLeastOnce);
+        assert!(session.next().is_some());
+    }
+    session.enqueue(Arc::new(Message::new("t", vec![b'x'; 3_000], Qos::AtLeastOnce)), Qos::AtLeastOnce);
+    assert!(session.next().is_some(), "one may pass the bound");
+    session.enqueue(message("small"), Qos::AtLeastOnce);
+    assert_eq!(session.next(), None);
+    session.puback(1);
+    assert!(session.next().is_some());
+}
+
+#[test]
 fn offline_keeps_no_qos_0() {
     let mut session = online();
     session.enqueue(message("a"), Qos::AtMostOnce);
@@ -213,6 +229,7 @@ proptest! {
             }
             prop_assert!(open.len() <= bounds.inflight);
             prop_assert_eq!(session.inflight.len(), open.len());
+            prop_assert_eq!(session.inflight_bytes == 0, open.iter().all(|(_, _, released)| *released));
         }
         prop_assert_eq!(&first_sent[..], &expected[..first_sent.len()]);
         // With acknowledgements coming, everything drains.

@@ -25,7 +25,8 @@ pub enum Event {
         /// State from before was found (session present).
         resumed: bool,
     },
-    /// A client now holds a subscription (again, if it had it before).
+    /// A client subscribed, perhaps to what it held before. The subscriptions that a resumed session brings are not told
+    /// one by one; see [`crate::Broker::connected`].
     Subscribed {
         /// Its id.
         client_id: Arc<str>,

@@ -143,7 +143,7 @@ fn nearly_mqtt() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
     #[test]
     fn no_bytes_kill_the_broker(bytes in nearly_mqtt(), introduced: bool) {
         thread_local! {

@@ -1,5 +1,6 @@
 //! A client that speaks raw bytes, and brokers to point it at. Every wait has a deadline.
 #![allow(dead_code)] // each test file uses a part of it
+#![allow(clippy::unwrap_used)] // test helpers outside #[test] functions
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
