@@ -56,8 +56,11 @@ pub(crate) struct Greeting {
     pub asked: Option<(MessageId, Digest)>,
     /// Somebody answered in this session: reports are told.
     pub welcomed: bool,
-    pub again_at: Monotonic,
-    pub last_at: Monotonic,
+    /// The next one without cause, or the repetition of one that was not answered.
+    again_at: Monotonic,
+    /// One that has a cause which no hello has told yet.
+    wanted_at: Option<Monotonic>,
+    last_at: Monotonic,
     pause_ms: i64,
 }
 
@@ -78,12 +81,20 @@ pub(crate) struct Heartbeat {
 
 impl Greeting {
     pub fn new(now: Monotonic) -> Self {
-        Self { asked: None, welcomed: false, again_at: now, last_at: now, pause_ms: HELLO_RETRY_MS }
+        Self {
+            asked: None,
+            welcomed: false,
+            again_at: now,
+            wanted_at: None,
+            last_at: now,
+            pause_ms: HELLO_RETRY_MS,
+        }
     }
 
     /// A hello was said now.
     pub fn said(&mut self, hello: (MessageId, Digest), now: Monotonic) {
         self.asked = Some(hello);
+        self.wanted_at = None;
         self.last_at = now;
         self.again_at = now.plus_ms(self.pause_ms);
         self.pause_ms = self.pause_ms.saturating_mul(2).min(HELLO_RETRY_MAX_MS);
@@ -105,7 +116,12 @@ impl Greeting {
 
     /// A hello is wanted by then.
     pub fn no_later_than(&mut self, at: Monotonic) {
-        self.again_at = self.again_at.min(at);
+        self.wanted_at = Some(self.wanted_at.map_or(at, |before| before.min(at)));
+    }
+
+    /// When the next one is due.
+    pub fn due_at(&self) -> Monotonic {
+        self.wanted_at.map_or(self.again_at, |wanted| wanted.min(self.again_at))
     }
 }
 
@@ -146,7 +162,7 @@ impl Link {
             Self::Waiting { dial_at } => Some(*dial_at),
             Self::Online(online) => {
                 let heartbeat = online.heartbeat.map(|h| h.next_at);
-                [Some(online.greeting.again_at), online.birth.again_at, heartbeat].into_iter().flatten().min()
+                [Some(online.greeting.due_at()), online.birth.again_at, heartbeat].into_iter().flatten().min()
             }
         }
     }
@@ -175,13 +191,13 @@ mod tests {
         let mut greeting = Greeting::new(NOW);
         let mut dice = Dice::new(1);
         greeting.said((dice.message_id(tidegate_model::time::Wall(0)), Digest::of(b"")), NOW);
-        assert_eq!(greeting.again_at, NOW.plus_ms(HELLO_RETRY_MS));
-        greeting.after_gap(NOW);
-        assert_eq!(greeting.again_at, NOW.plus_ms(HELLO_RETRY_MS));
+        assert_eq!(greeting.due_at(), NOW.plus_ms(HELLO_RETRY_MS));
         greeting.answered(NOW, &mut dice);
-        let routine = greeting.again_at.0 - NOW.0;
+        let routine = greeting.due_at().0 - NOW.0;
         assert!((HELLO_EVERY_MS * 4 / 5..=HELLO_EVERY_MS * 6 / 5).contains(&routine));
         greeting.after_gap(NOW);
-        assert_eq!(greeting.again_at, NOW.plus_ms(HELLO_PAUSE_MS));
+        // A welcome to an earlier hello does not answer for what was missed since.
+        greeting.answered(NOW, &mut dice);
+        assert_eq!(greeting.due_at(), NOW.plus_ms(HELLO_PAUSE_MS));
     }
 }

@@ -138,7 +138,7 @@ impl Agent {
                     online.birth.last_at = now;
                     turn.effects.push(Effect::PublishPresence(online.birth.payload.clone()));
                 }
-                let hello = online.greeting.again_at <= now;
+                let hello = online.greeting.due_at() <= now;
                 let heartbeat = match &mut online.heartbeat {
                     Some(beat) if beat.next_at <= now => {
                         beat.next_at = now.plus_ms(beat.every_ms);
@@ -202,7 +202,6 @@ impl Agent {
         let ids: Vec<_> = self.rules.keys().copied().collect();
         for id in ids {
             let run = self.run_report(id, turn);
-            self.mark_told(id, turn);
             if let Some(rule) = self.rules.get(&id) {
                 items.push(item_of(&rule.record, run));
             }

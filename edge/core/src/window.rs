@@ -15,6 +15,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tidegate_model::time::Monotonic;
 
+/// The highest packet id of a record, and so the largest window. Higher ids are free for SUBSCRIBE and UNSUBSCRIBE.
+pub const LAST_ID: u16 = 65_000;
+
 /// Records in flight, in the order of their offsets.
 #[derive(Debug)]
 pub struct Window {
@@ -53,11 +56,11 @@ pub enum SendError {
 }
 
 impl Window {
-    /// An empty window over a queue whose first unreleased offset is `next`. At least 1 and at most 65,535 records
-    /// (`limit`) are in flight at a time.
+    /// An empty window over a queue whose first unreleased offset is `next`. At least 1 and at most [`LAST_ID`]
+    /// records (`limit`) are in flight at a time.
     pub fn new(next: u64, limit: u16) -> Self {
         Self {
-            limit: limit.max(1),
+            limit: limit.clamp(1, LAST_ID),
             flights: VecDeque::new(),
             ids: BTreeMap::new(),
             last_id: 0,
@@ -160,11 +163,11 @@ impl Window {
         Ok(())
     }
 
-    /// Ids go round, so that one is used again as late as possible. There is a free one: at most 65,535 are in flight,
-    /// and this one is not among them yet.
+    /// Ids go round, so that one is used again as late as possible. There is a free one: at most [`LAST_ID`] are in
+    /// flight, and this one is not among them yet.
     fn free_id(&mut self) -> u16 {
         loop {
-            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            self.last_id = self.last_id % LAST_ID + 1;
             if !self.ids.contains_key(&self.last_id) {
                 return self.last_id;
             }
@@ -202,16 +205,17 @@ mod tests {
     #[test]
     fn a_full_window_of_every_id_has_no_collision() {
         let mut window = Window::new(1, u16::MAX);
-        let mut ids: Vec<u16> = (1..=65_535).map(|offset| window.send(offset, NOW).unwrap()).collect();
-        assert_eq!(window.send(65_536, NOW), Err(SendError::Full));
+        let mut ids: Vec<u16> =
+            (1..=u64::from(LAST_ID)).map(|offset| window.send(offset, NOW).unwrap()).collect();
+        assert_eq!(window.send(65_001, NOW), Err(SendError::Full));
         assert!(window.acknowledge(777, NOW));
-        assert_eq!(window.send(65_536, NOW), Err(SendError::Full), "the place is free when the prefix is");
+        assert_eq!(window.send(65_001, NOW), Err(SendError::Full), "the place is free when the prefix is");
         assert!(window.acknowledge(1, NOW));
         assert_eq!(window.released(), Some(1));
-        assert_eq!(window.send(65_536, NOW), Ok(1));
+        assert_eq!(window.send(65_001, NOW), Ok(1));
         ids.sort_unstable();
         ids.dedup();
-        assert_eq!((ids.len(), ids[0]), (65_535, 1));
+        assert_eq!((ids.len(), ids[0]), (65_000, 1));
     }
 
     #[test]

@@ -1,0 +1,253 @@
+//! The session: birth, hello, numbers, epochs, heartbeat, inventory, reports.
+
+#[allow(dead_code)] // each test file uses a part of it
+mod world;
+
+use tidegate_edge_core::{BridgeEvent, Effect, Input};
+use tidegate_model::code::FaultCode;
+use tidegate_model::ids::RuleId;
+use tidegate_model::placement::RunState;
+use tidegate_model::wire::{Counters, DesiredRun, Down, Inventory, Ping, Set, Up, Want, Welcome};
+use uuid::Uuid;
+use world::{RULE, World, removal, set, wanted};
+
+#[test]
+fn a_session_begins_with_birth_and_hello_and_hello_is_repeated_until_welcome() {
+    let mut w = World::new();
+    w.handle(Input::Boot);
+    w.connect();
+    assert_eq!(w.presence[0].1.kind(), "birth");
+    assert_eq!(w.presence[0].0.sq, 0);
+    assert_eq!(w.kinds(), ["hello"]);
+    w.wait(2_000);
+    w.wait(4_000);
+    assert_eq!(w.kinds(), ["hello"; 3]);
+    w.welcome(Want::None);
+    w.forget();
+    w.wait(59_999);
+    assert_eq!(w.kinds(), Vec::<&str>::new());
+    w.wait(1);
+    assert_eq!(w.kinds(), ["heartbeat"]);
+    w.wait(10 * 60_000);
+    assert_eq!(w.hellos().len(), 0);
+    w.wait(7 * 60_000);
+    assert!(!w.hellos().is_empty(), "every 15 minutes, more or less");
+}
+
+#[test]
+fn the_epoch_grows_before_each_connect() {
+    let mut w = World::welcomed();
+    let first = w.disk.meta.session;
+    w.disconnect();
+    w.connect();
+    assert_eq!(w.disk.meta.session.epoch, first.epoch + 1);
+    w.reboot(2);
+    w.connect();
+    assert_eq!(w.disk.meta.session.epoch, first.epoch + 2);
+}
+
+#[test]
+fn an_edge_restored_from_a_backup_jumps_above_what_the_controller_saw() {
+    let mut w = World::welcomed();
+    let welcome = Welcome { want: Want::None, heartbeat_s: 60, time: w.now.wall, epoch: 500 };
+    w.down(&Down::Welcome(welcome), None);
+    assert!(w.effects.iter().any(|e| matches!(e, Effect::HangUp { .. })));
+    w.connect();
+    assert_eq!(w.disk.meta.session.epoch, 501);
+}
+
+#[test]
+fn messages_for_other_sessions_from_old_controllers_and_copies_have_no_effect() {
+    let mut w = World::welcomed();
+    let ping = |w: &mut World, nonce| w.payload(&Down::Ping(Ping { nonce }), None);
+    let copy = ping(&mut w, 1);
+    w.handle(Input::Down(copy.clone()));
+    w.handle(Input::Down(copy));
+    w.ce = 9;
+    let old = ping(&mut w, 2);
+    w.handle(Input::Down(old));
+    w.ce = 10;
+    let late = ping(&mut w, 3);
+    w.disconnect();
+    w.connect();
+    w.handle(Input::Down(late));
+    w.handle(Input::Down(b"{not json".to_vec()));
+    assert_eq!(w.kinds().iter().filter(|kind| **kind == "pong").count(), 1);
+    let drops = w.agent.drops();
+    assert_eq!((drops.repeated, drops.stale_controller, drops.stale_session, drops.unreadable), (1, 1, 1, 1));
+}
+
+#[test]
+fn a_new_controller_is_remembered_first_and_greeted_after_a_while() {
+    let mut w = World::welcomed();
+    w.ce = 11;
+    w.down_sq = 0;
+    w.down(&Down::Ping(Ping { nonce: 1 }), None);
+    assert_eq!(w.disk.meta.highest_ce, 11);
+    let (header, _) = w.said.last().unwrap();
+    assert_eq!((header.ce, header.sq), (11, 1), "numbers begin anew with the epoch");
+    w.wait(3_000);
+    assert_eq!(w.hellos().len(), 1);
+    assert_eq!(w.hellos()[0].highest_ce, 11);
+}
+
+#[test]
+fn the_controllers_presence_makes_an_edge_say_hello_once_it_is_newer() {
+    let mut w = World::welcomed();
+    w.handle(Input::ControllerPresence(br#"{"epoch":10,"version":"0.1.0"}"#.to_vec()));
+    w.handle(Input::ControllerPresence(b"what".to_vec()));
+    w.wait(3_000);
+    assert_eq!(w.hellos().len(), 0);
+    w.handle(Input::ControllerPresence(br#"{"epoch":11,"version":"0.1.0"}"#.to_vec()));
+    w.wait(1_900);
+    w.wait(1_100);
+    assert!(!w.hellos().is_empty());
+    assert_eq!(w.disk.meta.highest_ce, 10, "only a message of its session proves an epoch");
+}
+
+#[test]
+fn gaps_make_an_edge_say_hello_at_most_once_in_five_seconds() {
+    let mut w = World::welcomed();
+    w.wait(10_000);
+    for _ in 0..5 {
+        w.down_sq += 3;
+        w.down(&Down::Ping(Ping { nonce: 1 }), None);
+        w.welcome(Want::None);
+    }
+    assert_eq!(w.hellos().len(), 1);
+    w.wait(4_999);
+    assert_eq!(w.hellos().len(), 1);
+    w.wait(1);
+    assert_eq!(w.hellos().len(), 2);
+}
+
+#[test]
+fn somebody_elses_presence_is_answered_with_the_birth() {
+    let mut w = World::welcomed();
+    let birth = |w: &World| {
+        w.effects
+            .iter()
+            .filter_map(|e| if let Effect::PublishPresence(p) = e { Some(p.clone()) } else { None })
+            .next_back()
+    };
+    w.handle(Input::OwnPresence(b"a will of yesterday".to_vec()));
+    w.wait(1_000);
+    let own = birth(&w).expect("the birth was published again");
+    w.forget();
+    w.handle(Input::OwnPresence(own));
+    w.wait(5_000);
+    assert_eq!(birth(&w), None);
+}
+
+#[test]
+fn a_planned_end_says_bye() {
+    let mut w = World::welcomed();
+    w.handle(Input::Shutdown { reason: "update".into() });
+    assert_eq!(w.presence.last().unwrap().1.kind(), "bye");
+    assert_eq!(w.agent.next_deadline(), None);
+}
+
+#[test]
+fn what_happened_while_away_is_told_after_the_welcome_newest_only() {
+    let mut w = World::running();
+    w.disconnect();
+    w.fault(FaultCode::Tcp);
+    w.bridge(BridgeEvent::Running);
+    w.fault(FaultCode::Dns);
+    assert_eq!(w.said, []);
+    w.connect();
+    assert_eq!(w.reports(), [], "nobody listens before the welcome");
+    w.welcome(Want::Inventory);
+    let reports = w.reports();
+    assert_eq!(reports.len(), 1);
+    assert_eq!(
+        (reports[0].run.state, reports[0].run.sequence, reports[0].skipped),
+        (RunState::PausedFault, 4, 2)
+    );
+    assert!(w.disk.rules[&RULE].told == 4);
+}
+
+#[test]
+fn equal_roots_mean_that_nothing_has_to_be_told_again() {
+    let mut w = World::running();
+    w.disconnect();
+    w.connect();
+    w.welcome(Want::None);
+    assert_eq!(w.reports(), []);
+}
+
+#[test]
+fn a_flapping_rule_is_told_with_a_count_and_never_too_often() {
+    let mut w = World::running();
+    for _ in 0..20 {
+        w.fault(FaultCode::Tcp);
+        w.bridge(BridgeEvent::Running);
+        w.wait(100);
+    }
+    let told = w.reports();
+    assert!(told.len() <= 7, "{}", told.len());
+    w.fault(FaultCode::Tcp);
+    w.wait(10_000);
+    let last = w.reports().pop().unwrap();
+    assert_eq!(last.run.state, RunState::PausedFault);
+    assert_eq!(last.run.sequence, w.disk.rules[&RULE].run.sequence, "the final state is always told");
+    assert!(last.run.flapping.is_some_and(|n| n > 30), "{:?}", last.run.flapping);
+    let skipped: u64 = w.reports().iter().map(|r| r.skipped + 1).sum();
+    assert_eq!(skipped, last.run.sequence - 1, "every transition is told or counted");
+}
+
+#[test]
+fn changed_counters_of_a_running_rule_are_told_every_30_s() {
+    let mut w = World::running();
+    let counters = |forwarded| Counters { forwarded, ..Counters::default() };
+    w.handle(Input::Counters { rule: RULE, counters: counters(5) });
+    w.wait(30_000);
+    assert_eq!(w.reports().len(), 1);
+    assert_eq!((w.reports()[0].counters.forwarded, w.reports()[0].run.sequence), (5, 1));
+    w.wait(60_000);
+    assert_eq!(w.reports().len(), 1, "nothing moved, nothing to tell");
+}
+
+#[test]
+fn an_inventory_has_pages_and_names_tombstones() {
+    let pages = |w: &World| -> Vec<Inventory> {
+        w.said
+            .iter()
+            .filter_map(|(_, m)| if let Up::Inventory(i) = m { Some(i.clone()) } else { None })
+            .collect()
+    };
+    let mut w = World::welcomed();
+    w.welcome(Want::Inventory);
+    assert_eq!(pages(&w).len(), 1);
+    assert_eq!((pages(&w)[0].pages, pages(&w)[0].rules.len()), (1, 0));
+    w.forget();
+    for n in 0..60 {
+        let rule = RuleId(Uuid::from_u128(100 + n));
+        w.set(wanted(Set { rule, ..set(1, 1, "a", DesiredRun::Stopped) }));
+    }
+    w.set(removal(1));
+    w.forget();
+    w.welcome(Want::Inventory);
+    let pages = pages(&w);
+    assert_eq!(
+        pages.iter().map(|p| (p.page, p.pages, p.rules.len())).collect::<Vec<_>>(),
+        [(1, 2, 50), (2, 2, 11)]
+    );
+    let stones: Vec<_> = pages.iter().flat_map(|p| &p.rules).filter(|item| !item.present).collect();
+    assert_eq!(stones.len(), 1);
+    assert_eq!(stones[0].rule, RULE);
+    w.handle(Input::Tick);
+    w.wait(16 * 60_000 * 2);
+    assert!(w.hellos().iter().all(|h| h.root == pages[0].root && h.rules == 60));
+}
+
+#[test]
+fn more_rules_than_an_edge_keeps_are_refused() {
+    let mut w = World::welcomed();
+    for n in 0..201_u128 {
+        let rule = RuleId(Uuid::from_u128(1_000 + n));
+        w.set(wanted(Set { rule, ..set(1, 1, "a", DesiredRun::Stopped) }));
+    }
+    assert_eq!(w.disk.rules.len(), 200);
+    assert!(w.results().last().unwrap().detail.contains("200"));
+}
