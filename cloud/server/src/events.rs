@@ -81,6 +81,11 @@ impl Events {
         Watch { resync: false, missed, ..resync }
     }
 
+    /// The number of the newest event; 0: there was none.
+    pub(crate) fn last(&self) -> u64 {
+        self.lock().last
+    }
+
     /// The id of an event.
     pub(crate) fn id(&self, number: u64) -> String {
         format!("{}-{number}", self.epoch)

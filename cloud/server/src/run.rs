@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{AdminAuth, Credentials, Token};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::events::Events;
-use crate::http::{self, App};
+use crate::http::{self, App, Parts};
 use crate::settings::{Settings, StoreKind};
 use crate::store::{Memory, Sled, Store, StoreError};
-use crate::transport::{Door, Transport as _};
+use crate::transport::Door;
 
 mod clock;
 mod core_link;
@@ -121,16 +121,16 @@ pub async fn run(
         Door::start(settings.mqtt, Topics::new(account), link.clone(), Arc::clone(&credentials), admin.clone())
             .await?;
     let (mqtt_addr, health) = (door.local_addr(), door.health());
-    let app = App {
+    let closing = stop.child_token();
+    let app = App::new(Parts {
         core: link,
         store: Arc::clone(&store),
         admin,
         credentials: Arc::clone(&credentials),
         events: Arc::clone(&events),
         broker: health.clone(),
-        stopping: stop.child_token(),
-    };
-    let closing = app.stopping.clone();
+        stopping: closing.clone(),
+    });
     let core_loop = CoreLoop { controller, inbox, store: Arc::clone(&store), transport: Box::new(door), credentials, events, clock };
 
     let serving = axum::serve(listener, http::router(app)).with_graceful_shutdown(closing.clone().cancelled_owned());

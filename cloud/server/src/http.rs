@@ -1,0 +1,122 @@
+//! The API: rules, placements, actions, edges, events, summary and health.
+//!
+//! Owns the HTTP conventions (errors, entity tags, pages, bounds); asks the loop for everything else. No answer holds a
+//! secret, but for an edge's credential in the answer that made it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post, put};
+use tidegate_broker::Health;
+use tidegate_cloud_core::{Actor, Rejection, Reply, Request};
+use tidegate_model::placement::Role;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{AdminAuth, Credentials};
+use crate::events::Events;
+use crate::run::CoreLink;
+use crate::store::Store;
+
+mod body;
+mod caller;
+mod diff;
+mod edges;
+mod etag;
+mod events;
+mod health;
+mod middleware;
+mod page;
+mod params;
+mod placements;
+mod problem;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod versions;
+
+use problem::Problem;
+
+/// Watchers of events at the same time at the most.
+const MAX_WATCHERS: usize = 256;
+
+/// What the routes share.
+#[derive(Clone)]
+pub(crate) struct App {
+    core: CoreLink,
+    store: Arc<dyn Store>,
+    admin: AdminAuth,
+    credentials: Arc<Credentials>,
+    events: Arc<Events>,
+    watchers: Arc<Semaphore>,
+    broker: watch::Receiver<Health>,
+    stopping: CancellationToken,
+}
+
+/// What an [`App`] is made of.
+pub(crate) struct Parts {
+    pub(crate) core: CoreLink,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) admin: AdminAuth,
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) broker: watch::Receiver<Health>,
+    /// Ends the streams of events, so that the server can stop.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl App {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { core, store, admin, credentials, events, broker, stopping } = parts;
+        let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
+        Self { core, store, admin, credentials, events, watchers, broker, stopping }
+    }
+
+    /// Asks the loop for a change; a refusal becomes a problem.
+    async fn change(&self, by: Actor, request: Request) -> Result<Reply, Problem> {
+        match self.core.request(by, ROLE, request).await? {
+            Ok(reply) => Ok(*reply),
+            Err(rejection) => Err(Problem::from(*rejection)),
+        }
+    }
+}
+
+/// The one role that there is: who holds the administrator's token.
+const ROLE: Role = Role::Administrator;
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        problem::of_rejection(&rejection)
+    }
+}
+
+/// All routes, with what surrounds them.
+pub(crate) fn router(app: App) -> Router {
+    let api = Router::new()
+        .route("/rules", get(rules::list).post(rules::create))
+        .route("/rules/check", post(rules::check))
+        .route("/rules/{rule}", get(rules::get).put(rules::put).patch(rules::patch).delete(rules::delete))
+        .route("/rules/{rule}/versions", get(versions::list))
+        .route("/rules/{rule}/versions/{version}", get(versions::get))
+        .route("/rules/{rule}/diff", get(versions::diff))
+        .route("/rules/{rule}/restore", post(versions::restore))
+        .route("/rules/{rule}/placements", get(placements::of_rule))
+        .route("/rules/{rule}/placements/{edge}", put(placements::place).delete(placements::unplace))
+        .route("/placements", get(placements::list))
+        .route("/placements/{rule}/{edge}", get(placements::get))
+        .route("/placements/{rule}/{edge}/{action}", post(placements::act))
+        .route("/edges", get(edges::list).post(edges::create))
+        .route("/edges/{edge}", get(edges::get).delete(edges::remove))
+        .route("/edges/{edge}/confirm", post(edges::confirm))
+        .route("/events", get(events::stream))
+        .route("/summary", get(health::summary));
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .fallback(middleware::no_such_path)
+        .method_not_allowed_fallback(middleware::no_such_method)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), middleware::authenticate))
+        .layer(axum::middleware::from_fn(middleware::surround))
+        .with_state(app)
+}

@@ -1,0 +1,118 @@
+//! Edges: make known, list, read, remove, confirm.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use tidegate_cloud_core::{EdgeView, Rejection, Reply, Request};
+use tidegate_model::ids::EdgeId;
+
+use super::caller::{Caller, edge_id};
+use super::page::{Page, total};
+use super::params::Params;
+use super::problem::{FieldError, Problem};
+use super::{App, body};
+
+/// `GET /edges`
+pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<Response, Problem> {
+    let page = Page::take(&mut params, "/api/v1/edges");
+    let after = page.after.as_ref().map(|after| EdgeId::new(after.as_str())).transpose();
+    let after = after.unwrap_or_else(|_| {
+        params.bad_cursor();
+        None
+    });
+    params.finish()?;
+    let ask = page.ask();
+    let (items, all) = app.core.read(move |core, _| core.edges(after.as_ref(), ask)).await?;
+    page.answer(items, |edge: &EdgeView| edge.id.to_string(), total(all))
+}
+
+/// `GET /edges/{edge}`
+pub(super) async fn get(
+    State(app): State<App>,
+    Path(edge): Path<String>,
+    params: Params,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let edge = edge_id(&edge)?;
+    Ok(Json(view(&app, edge).await?).into_response())
+}
+
+async fn view(app: &App, edge: EdgeId) -> Result<EdgeView, Problem> {
+    let looked_up = edge.clone();
+    let found = app.core.read(move |core, _| core.edge(&looked_up)).await?;
+    found.ok_or_else(|| Problem::from(Rejection::NoSuchEdge(edge)))
+}
+
+/// Which edge to make known.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Create {
+    id: String,
+}
+
+/// An edge that was made known, with the only sight of its credential.
+#[derive(Serialize)]
+struct Created<'a> {
+    #[serde(flatten)]
+    edge: EdgeView,
+    credential: &'a str,
+}
+
+/// `POST /edges`
+pub(super) async fn create(
+    State(app): State<App>,
+    Caller(by): Caller,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let Create { id } = body::json(&headers, body).await?;
+    let edge = EdgeId::new(id)
+        .map_err(|error| Problem::invalid(vec![FieldError::field("/id", "bad-name", error.to_string())]))?;
+    let (token, credential) = app.credentials.make().await.map_err(|error| {
+        tracing::error!(%error, "a credential could not be made");
+        Problem::internal()
+    })?;
+    let Reply::Edge(view) = app.change(by, Request::CreateEdge { edge, credential }).await? else {
+        return Err(Problem::internal());
+    };
+    let location = HeaderValue::from_str(&format!("/api/v1/edges/{}", view.id));
+    let body = Json(Created { edge: view, credential: token.reveal() });
+    let mut response = (StatusCode::CREATED, body).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(location) = location {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// `DELETE /edges/{edge}?leave_running=`
+pub(super) async fn remove(
+    State(app): State<App>,
+    Caller(by): Caller,
+    Path(edge): Path<String>,
+    mut params: Params,
+) -> Result<StatusCode, Problem> {
+    let leave_running = params.flag("leave_running");
+    params.finish()?;
+    let edge = edge_id(&edge)?;
+    app.change(by, Request::RemoveEdge { edge, leave_running }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /edges/{edge}/confirm`
+pub(super) async fn confirm(
+    State(app): State<App>,
+    Caller(by): Caller,
+    Path(edge): Path<String>,
+    params: Params,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let edge = edge_id(&edge)?;
+    app.change(by, Request::ConfirmEdge { edge: edge.clone() }).await?;
+    Ok(Json(view(&app, edge).await?).into_response())
+}

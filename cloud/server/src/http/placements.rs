@@ -1,0 +1,185 @@
+//! Placements: where a rule is, and the five actions.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use serde_json::json;
+use tidegate_cloud_core::{PlacementFilter, PlacementView, Rejection, Reply, Request, WhenOffline};
+use tidegate_model::ids::{EdgeId, RuleName};
+use tidegate_model::placement::{Action, IssueState, RunState};
+
+use super::caller::{Caller, edge_id, rule_name};
+use super::page::{Page, total};
+use super::params::Params;
+use super::problem::Problem;
+use super::rules::{ISSUE_STATES, RUN_STATES, no_such_rule};
+use super::{App, ROLE, body};
+
+/// `GET /placements`
+pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<Response, Problem> {
+    let page = Page::take(&mut params, "/api/v1/placements");
+    let rule = params.parse::<RuleName>("rule");
+    let filter = filter(&mut params, rule);
+    page_of(&app, page, params, filter).await
+}
+
+/// `GET /rules/{rule}/placements`
+pub(super) async fn of_rule(
+    State(app): State<App>,
+    Path(rule): Path<String>,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let name = rule_name(&rule)?;
+    let looked_up = name.clone();
+    if !app.core.read(move |core, _| core.rule_record(&looked_up).is_some()).await? {
+        return Err(no_such_rule(&name));
+    }
+    let page = Page::take(&mut params, format!("/api/v1/rules/{name}/placements"));
+    let filter = filter(&mut params, Some(name));
+    page_of(&app, page, params, filter).await
+}
+
+fn filter(params: &mut Params, rule: Option<RuleName>) -> PlacementFilter {
+    PlacementFilter {
+        rule,
+        edge: params.parse::<EdgeId>("edge"),
+        issue_state: params.word::<IssueState>("issue_state", ISSUE_STATES),
+        run_state: params.word::<RunState>("run_state", RUN_STATES),
+    }
+}
+
+async fn page_of(app: &App, page: Page, mut params: Params, filter: PlacementFilter) -> Result<Response, Problem> {
+    let after = page.after.as_deref().map(|after| {
+        let (rule, edge) = after.split_once('/')?;
+        Some((RuleName::new(rule).ok()?, EdgeId::new(edge).ok()?))
+    });
+    if after == Some(None) {
+        params.bad_cursor();
+    }
+    params.finish()?;
+    let (after, ask) = (after.flatten(), page.ask());
+    let look = move |core: &tidegate_cloud_core::Controller, _| {
+        core.placements(&filter, after.as_ref().map(|(rule, edge)| (rule, edge)), ask, ROLE)
+    };
+    let (items, matching) = app.core.read(look).await?;
+    page.answer(items, |p: &PlacementView| format!("{}/{}", p.rule, p.edge), total(matching))
+}
+
+/// `GET /placements/{rule}/{edge}`
+pub(super) async fn get(
+    State(app): State<App>,
+    Path((rule, edge)): Path<(String, String)>,
+    params: Params,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let (rule, edge) = (rule_name(&rule)?, edge_id(&edge)?);
+    let key = (rule.clone(), edge.clone());
+    let found = app.core.read(move |core, _| core.placement(&key.0, &key.1, ROLE)).await?;
+    let placement = found.ok_or_else(|| Problem::from(Rejection::NoSuchPlacement { rule, edge }))?;
+    Ok(Json(placement).into_response())
+}
+
+/// What a placement is made with.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Place {
+    #[serde(default)]
+    vars: BTreeMap<String, String>,
+}
+
+/// `PUT /rules/{rule}/placements/{edge}`: nothing is sent before it is issued.
+pub(super) async fn place(
+    State(app): State<App>,
+    Caller(by): Caller,
+    Path((rule, edge)): Path<(String, String)>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let (rule, edge) = (rule_name(&rule)?, edge_id(&edge)?);
+    let Place { vars } = body::json(&headers, body).await?;
+    match app.change(by, Request::Place { rule, edge, vars }).await? {
+        Reply::Placed { placement, created: true } => {
+            let location = location(&placement);
+            Ok((StatusCode::CREATED, location, Json(placement)).into_response())
+        }
+        Reply::Placed { placement, created: false } => Ok(Json(placement).into_response()),
+        _ => Err(Problem::internal()),
+    }
+}
+
+/// `DELETE /rules/{rule}/placements/{edge}`: 202 while the edge still has to hear of it, else 204.
+pub(super) async fn unplace(
+    State(app): State<App>,
+    Caller(by): Caller,
+    Path((rule, edge)): Path<(String, String)>,
+    params: Params,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let (rule, edge) = (rule_name(&rule)?, edge_id(&edge)?);
+    match app.change(by, Request::Unplace { rule, edge }).await? {
+        Reply::Unplaced { pending: true } => {
+            Ok((StatusCode::ACCEPTED, Json(json!({ "pending": true }))).into_response())
+        }
+        Reply::Unplaced { pending: false } => Ok(StatusCode::NO_CONTENT.into_response()),
+        _ => Err(Problem::internal()),
+    }
+}
+
+/// What an action may say.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Act {
+    when_offline: Option<Offline>,
+}
+
+/// What to do while the edge is offline.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum Offline {
+    Refuse,
+    Queue,
+}
+
+/// `POST /placements/{rule}/{edge}/{issue|issue-again|sync|start|stop}?when_offline=`
+pub(super) async fn act(
+    State(app): State<App>,
+    Caller(by): Caller,
+    Path((rule, edge, action)): Path<(String, String, String)>,
+    mut params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let offline = params.word::<Offline>("when_offline", "refuse, queue");
+    params.finish()?;
+    let (rule, edge) = (rule_name(&rule)?, edge_id(&edge)?);
+    let Some(action) = Action::ALL.into_iter().find(|known| known.as_str().replace('_', "-") == action) else {
+        let detail = "an action is one of issue, issue-again, sync, start, stop";
+        return Err(Problem::not_found("unknown-action", "UNKNOWN_ACTION", detail));
+    };
+    let Act { when_offline } = body::json(&headers, body).await?;
+    let when_offline = match offline.or(when_offline) {
+        None | Some(Offline::Refuse) => WhenOffline::Refuse,
+        Some(Offline::Queue) => WhenOffline::Queue,
+    };
+    match app.change(by, Request::Act { rule, edge, action, when_offline }).await? {
+        Reply::Acted { operation, placement } => {
+            let location = location(&placement);
+            let body = Json(json!({ "operation": operation, "placement": placement }));
+            Ok((StatusCode::ACCEPTED, location, body).into_response())
+        }
+        _ => Err(Problem::internal()),
+    }
+}
+
+fn location(placement: &PlacementView) -> HeaderMap {
+    let path = format!("/api/v1/placements/{}/{}", placement.rule, placement.edge);
+    let value = HeaderValue::from_str(&path);
+    value.map(|value| HeaderMap::from_iter([(header::LOCATION, value)])).unwrap_or_default()
+}

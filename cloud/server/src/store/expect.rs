@@ -1,0 +1,42 @@
+//! Preconditions of writes, as data.
+
+use std::collections::BTreeMap;
+
+use tidegate_cloud_core::Write;
+use tidegate_model::ids::RuleId;
+use tidegate_model::version::RuleVersion;
+
+use super::StoreError;
+
+/// Checks the preconditions of a batch in its order: each write sees those before it. `stored` tells the version that the
+/// store holds.
+pub(super) fn check<E: From<StoreError>>(
+    writes: &[Write],
+    mut stored: impl FnMut(RuleId) -> Result<Option<RuleVersion>, E>,
+) -> Result<(), E> {
+    let mut written: BTreeMap<RuleId, Option<RuleVersion>> = BTreeMap::new();
+    for write in writes {
+        match write {
+            Write::PutRule { record, expect } => {
+                let found = match written.get(&record.id) {
+                    Some(version) => *version,
+                    None => stored(record.id)?,
+                };
+                if found != *expect {
+                    return Err(StoreError::Conflict { rule: record.id, expected: *expect, found }.into());
+                }
+                written.insert(record.id, Some(record.version));
+            }
+            Write::RemoveRule(id) => {
+                written.insert(*id, None);
+            }
+            Write::PutMeta(_)
+            | Write::PutVersion(_)
+            | Write::PutEdge(_)
+            | Write::RemoveEdge(_)
+            | Write::PutPlacement(_)
+            | Write::RemovePlacement { .. } => {}
+        }
+    }
+    Ok(())
+}
