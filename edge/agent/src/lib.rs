@@ -1,1 +1,3 @@
 //! The agent on a gateway: store, cloud session, local broker, bridges.
+
+pub mod bridge;

@@ -1,0 +1,66 @@
+//! What a bridge has moved.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use tidegate_edge_queue::{DropCounts, QueueStats};
+use tidegate_model::wire::{Counters, Dropped};
+
+/// Counters shared by the tasks of a bridge, since it was started.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Acknowledged by the remote broker, or QoS 0 and written to it.
+    pub forwarded: AtomicU64,
+    /// Messages of the remote broker that are on disk here.
+    pub received: AtomicU64,
+    /// Messages of the remote broker that no subscription of the rule takes.
+    pub unmapped: AtomicU64,
+    /// Messages of the remote broker that are larger than any packet we take.
+    pub oversized: AtomicU64,
+    /// Accepted connections.
+    pub connections: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+impl Tally {
+    /// Adds to a counter.
+    pub fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Relaxed);
+    }
+
+    /// Keeps an error for people.
+    pub fn error(&self, text: &str) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
+    }
+
+    pub fn counters(&self, outgoing: &QueueStats, incoming: &QueueStats, now_ms: i64) -> Counters {
+        let mut dropped = BTreeMap::new();
+        for drops in [outgoing.dropped, incoming.dropped] {
+            let DropCounts { full, age, corrupt, too_large, disk } = drops;
+            for (reason, count) in
+                [("full", full), ("age", age), ("corrupt", corrupt), ("too_large", too_large), ("disk", disk)]
+            {
+                *dropped.entry(reason.to_owned()).or_insert(0) += count;
+            }
+        }
+        *dropped.entry("too_large".to_owned()).or_insert(0) += self.oversized.load(Relaxed);
+        dropped.insert("unmapped".to_owned(), self.unmapped.load(Relaxed));
+        dropped.retain(|_, count| *count > 0);
+        let oldest = [outgoing.oldest_at_ms, incoming.oldest_at_ms].into_iter().flatten().min();
+        Counters {
+            forwarded: self.forwarded.load(Relaxed),
+            received: self.received.load(Relaxed),
+            queued: outgoing.queued + incoming.queued,
+            queued_bytes: outgoing.bytes + incoming.bytes,
+            oldest_age_ms: oldest.map_or(0, |at| u64::try_from(now_ms.saturating_sub(at)).unwrap_or(0)),
+            dropped: Dropped(dropped),
+            reconnects: self.connections.load(Relaxed).saturating_sub(1),
+            last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}

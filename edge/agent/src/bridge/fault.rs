@@ -1,0 +1,106 @@
+//! Why a connection could not be made, or ended, and which fault of the protocol that is.
+
+use std::{io, time::Duration};
+
+use rumqttc::mqttbytes::{self, v4::ConnectReturnCode};
+use tidegate_edge_queue::{AppendError, ReadError};
+use tidegate_model::{code::FaultCode, limits::MAX_DETAIL_BYTES, wire::Fault};
+
+/// Why there is no connection (any more). The sentence is for operators; it holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error("cannot find the address of '{host}': {source}; check the host name and the gateway's DNS")]
+    Resolve { host: String, source: io::Error },
+    #[error("'{host}' has no address; check the host name")]
+    NoAddress { host: String },
+    #[error(
+        "cannot connect to {address}: {source}; check that the broker runs and that no firewall is between"
+    )]
+    Connect { address: String, source: io::Error },
+    #[error("{address} did not accept a connection within {} ms; check address and firewall", after.as_millis())]
+    ConnectTimeout { address: String, after: Duration },
+    #[error("{address} accepted the connection and did not answer CONNECT within {} ms; is it an MQTT broker?", after.as_millis())]
+    NoConnack { address: String, after: Duration },
+    #[error(
+        "{address} closed the connection without answering CONNECT; is it an MQTT broker, does it know this client?"
+    )]
+    ClosedBeforeConnack { address: String },
+    #[error("the remote broker refused the connection: {reason}")]
+    Refused { code: ConnectReturnCode, reason: &'static str },
+    #[error("the remote broker closed the connection")]
+    Closed,
+    #[error("the connection to the remote broker broke: {0}")]
+    Broken(#[from] io::Error),
+    #[error(
+        "the remote broker refused the subscription of {filters}; check what this client may subscribe to"
+    )]
+    SubscribeRefused { filters: String },
+    #[error("the remote broker did not answer SUBSCRIBE within {} ms", after.as_millis())]
+    SubscribeSilent { after: Duration },
+    #[error("the remote broker gave no sign of life for {} ms", after.as_millis())]
+    Silent { after: Duration },
+    #[error("the remote broker acknowledged no message for {} ms", after.as_millis())]
+    NoAcknowledgement { after: Duration },
+    #[error("the remote broker sent what is not MQTT 3.1.1: {0}")]
+    Malformed(String),
+    #[error("cannot read the outgoing queue: {0}")]
+    Read(#[from] ReadError),
+    #[error("cannot keep a message of the remote broker: {0}")]
+    Keep(#[source] AppendError),
+}
+
+impl LinkError {
+    /// The error for a CONNACK other than "accepted".
+    pub fn refused(code: ConnectReturnCode) -> Self {
+        let reason = match code {
+            ConnectReturnCode::Success => "it accepted it",
+            ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1 (CONNACK 1)",
+            ConnectReturnCode::BadClientId => "it does not take this client id (CONNACK 2)",
+            ConnectReturnCode::ServiceUnavailable => "it is not available now (CONNACK 3)",
+            ConnectReturnCode::BadUserNamePassword => "user name or password is wrong (CONNACK 4)",
+            ConnectReturnCode::NotAuthorized => "this client is not authorized (CONNACK 5)",
+        };
+        Self::Refused { code, reason }
+    }
+
+    /// The error for bytes that the codec does not take.
+    pub fn malformed(error: &mqttbytes::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
+
+    /// The fault it is.
+    pub fn code(&self) -> FaultCode {
+        match self {
+            Self::Resolve { .. } | Self::NoAddress { .. } => FaultCode::Dns,
+            Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::ClosedBeforeConnack { .. }
+            | Self::Closed
+            | Self::Broken(_)
+            | Self::Malformed(_) => FaultCode::Tcp,
+            Self::Refused { code, .. } => match code {
+                ConnectReturnCode::BadUserNamePassword => FaultCode::Auth,
+                ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadClientId => FaultCode::NotAuthorized,
+                ConnectReturnCode::RefusedProtocolVersion => FaultCode::Config,
+                ConnectReturnCode::ServiceUnavailable | ConnectReturnCode::Success => FaultCode::Tcp,
+            },
+            Self::SubscribeRefused { .. } => FaultCode::SubscribeRefused,
+            Self::NoConnack { .. }
+            | Self::SubscribeSilent { .. }
+            | Self::Silent { .. }
+            | Self::NoAcknowledgement { .. } => FaultCode::KeepAlive,
+            Self::Read(_) | Self::Keep(_) => FaultCode::Disk,
+        }
+    }
+
+    /// What the controller is told.
+    pub fn fault(&self) -> Fault {
+        fault(self.code(), &self.to_string())
+    }
+}
+
+/// A fault with a detail of bounded length.
+pub(super) fn fault(code: FaultCode, detail: &str) -> Fault {
+    let end = (0..=detail.len().min(MAX_DETAIL_BYTES)).rev().find(|end| detail.is_char_boundary(*end));
+    Fault { code, detail: detail[..end.unwrap_or(0)].to_owned() }
+}

@@ -1,0 +1,298 @@
+//! One connection, from CONNACK to its end: reads, writes, timers. What to send and what to keep, the halves decide.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::BytesMut;
+use rumqttc::mqttbytes::v4::{Disconnect, Packet, PingReq, Publish};
+use tidegate_edge_core::{BridgeEvent, backoff::Backoff};
+use tidegate_model::{code::FaultCode, rule::EdgeRule, time::Monotonic};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::tcp::{OwnedReadHalf, OwnedWriteHalf},
+    sync::watch,
+    time::{Duration, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Task, Timing,
+    dial::Dialled,
+    fault::{LinkError, fault},
+    frame::{Frame, Frames},
+    incoming::Incoming,
+    outgoing::{MAX_OUT_BYTES, Outgoing},
+    run::Reporter,
+    subscriptions::Subscriptions,
+};
+
+/// Bytes asked from the socket at once.
+const READ_BYTES: usize = 64 << 10;
+/// How often the health of queue and local broker is looked at.
+const HEALTH_EVERY: Duration = Duration::from_millis(500);
+/// Longest goodbye.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// How a connection ended.
+pub(super) enum End {
+    /// The bridge is to stop.
+    Stopped,
+    /// The new task needs another connection.
+    Redial,
+    /// It broke, or the other side does not do what it should.
+    Failed(LinkError),
+}
+
+/// What a connection works with beyond its socket.
+pub(super) struct Context<'a> {
+    pub tasks: &'a mut watch::Receiver<Task>,
+    pub outgoing: &'a mut Outgoing,
+    pub reporter: &'a mut Reporter,
+    pub backoff: &'a mut Backoff,
+    /// What is wrong at the local broker, if anything is.
+    pub trouble: &'a mut watch::Receiver<Option<String>>,
+    pub timing: Timing,
+    pub epoch: Instant,
+    pub cancel: &'a CancellationToken,
+}
+
+/// The state of one connection.
+struct Link {
+    task: Task,
+    frames: Frames,
+    inbox: BytesMut,
+    out: BytesMut,
+    /// Bytes that left `out`.
+    written: u64,
+    incoming: Incoming,
+    subscriptions: Subscriptions,
+    /// Every subscription was granted once: messages flow, also while others are being subscribed.
+    started: bool,
+    /// Last sign of life.
+    heard: Instant,
+    /// Last bytes we sent.
+    sent: Instant,
+    /// When we asked whether anybody is there.
+    pinged: Option<Instant>,
+    /// When reading went on after being blocked: answers that came meanwhile could not be seen.
+    resumed: Instant,
+    blocked: bool,
+}
+
+/// Runs a connection until it ends.
+pub(super) async fn drive(dialled: Dialled, task: Task, incoming: Incoming, ctx: &mut Context<'_>) -> End {
+    let (mut reader, mut writer) = dialled.stream.into_split();
+    let now = Instant::now();
+    let mut subscriptions = Subscriptions::default();
+    subscriptions.want(&task.rule);
+    let mut link = Link {
+        task,
+        frames: Frames::default(),
+        inbox: dialled.buf,
+        out: BytesMut::new(),
+        written: 0,
+        incoming,
+        subscriptions,
+        started: false,
+        heard: now,
+        sent: now,
+        pinged: None,
+        resumed: now,
+        blocked: false,
+    };
+    let end = link.run(&mut reader, &mut writer, ctx).await.unwrap_or_else(End::Failed);
+    ctx.outgoing.release();
+    match &end {
+        End::Stopped | End::Redial => link.goodbye(&mut writer).await,
+        End::Failed(_) => {}
+    }
+    end
+}
+
+impl Link {
+    async fn run(
+        &mut self,
+        reader: &mut OwnedReadHalf,
+        writer: &mut OwnedWriteHalf,
+        ctx: &mut Context<'_>,
+    ) -> Result<End, LinkError> {
+        let durable = ctx.outgoing.durable();
+        let space = self.incoming.space();
+        loop {
+            self.handle_inbox(ctx)?;
+            self.incoming.acknowledge(&mut self.out)?;
+            ctx.outgoing.release();
+            let now = Instant::now();
+            self.subscriptions.ask(&mut self.out, now)?;
+            if self.subscriptions.ready() {
+                self.started = true;
+                report(ctx).await;
+            }
+            if self.started {
+                ctx.outgoing.fill(&mut self.out, self.written, now)?;
+            }
+            let deadline = self.deadline(ctx, now)?;
+            self.inbox.reserve(READ_BYTES);
+            // With acknowledgements piling up behind a remote broker that does not read, stop reading it, too.
+            let may_read = !self.incoming.blocked() && self.out.len() < 2 * MAX_OUT_BYTES;
+            tokio::select! {
+                () = ctx.cancel.cancelled() => return Ok(End::Stopped),
+                read = reader.read_buf(&mut self.inbox), if may_read => {
+                    if read? == 0 {
+                        return Err(LinkError::Closed);
+                    }
+                    self.heard = Instant::now();
+                    self.pinged = None;
+                    ctx.backoff.heard(monotonic(ctx.epoch, self.heard));
+                }
+                wrote = writer.write_buf(&mut self.out), if !self.out.is_empty() => {
+                    self.written += wrote? as u64;
+                    self.sent = Instant::now();
+                    ctx.outgoing.written(self.written);
+                }
+                kept = self.incoming.kept() => self.incoming.settle(kept)?,
+                read = ctx.outgoing.read() => read?,
+                () = durable.notified() => ctx.outgoing.look_again(),
+                () = space.notified() => self.incoming.unpark(&self.task.rule)?,
+                Ok(()) = ctx.tasks.changed() => {
+                    if let Some(end) = self.retask(ctx) {
+                        return Ok(end);
+                    }
+                }
+                Ok(()) = ctx.trouble.changed() => {}
+                () = sleep_until(deadline.into()) => {}
+            }
+        }
+    }
+
+    /// Handles what was read, as far as there is room for it.
+    fn handle_inbox(&mut self, ctx: &mut Context<'_>) -> Result<(), LinkError> {
+        let now = Instant::now();
+        while !self.incoming.blocked() {
+            let Some(frame) = self.frames.next(&mut self.inbox)? else { break };
+            match frame {
+                Frame::Packet(Packet::Publish(publish)) => self.take(publish)?,
+                Frame::Packet(Packet::PubAck(ack)) => ctx.outgoing.acknowledged(ack.pkid, now),
+                Frame::Packet(Packet::SubAck(suback)) => self.subscriptions.answered(&suback)?,
+                Frame::Packet(Packet::PingResp | Packet::UnsubAck(_)) => {}
+                Frame::Oversized(id) => self.incoming.pass_over(id),
+                Frame::Packet(
+                    other @ (Packet::Connect(_)
+                    | Packet::ConnAck(_)
+                    | Packet::PubRec(_)
+                    | Packet::PubRel(_)
+                    | Packet::PubComp(_)
+                    | Packet::Subscribe(_)
+                    | Packet::Unsubscribe(_)
+                    | Packet::PingReq
+                    | Packet::Disconnect),
+                ) => {
+                    return Err(LinkError::Malformed(format!(
+                        "an unexpected packet of {} bytes",
+                        other.size()
+                    )));
+                }
+            }
+        }
+        if self.blocked && !self.incoming.blocked() {
+            self.resumed = now;
+            self.heard = now;
+        }
+        self.blocked = self.incoming.blocked();
+        Ok(())
+    }
+
+    fn take(&mut self, publish: Publish) -> Result<(), LinkError> {
+        let rule: Arc<EdgeRule> = Arc::clone(&self.task.rule);
+        self.incoming.take(publish, &rule)
+    }
+
+    /// Takes over a new task; `Some` when this connection cannot serve it.
+    fn retask(&mut self, ctx: &mut Context<'_>) -> Option<End> {
+        let new = ctx.tasks.borrow_and_update().clone();
+        let change = EdgeRule::difference(&self.task.rule, &new.rule);
+        if change.connection || new.password != self.task.password {
+            return Some(End::Redial);
+        }
+        ctx.reporter.tasked(&new);
+        self.subscriptions.want(&new.rule);
+        self.task = new;
+        None
+    }
+
+    /// Looks at every clock: an error for what is overdue, PINGREQ when it is time, and when to look again.
+    fn deadline(&mut self, ctx: &Context<'_>, now: Instant) -> Result<Instant, LinkError> {
+        let timing = ctx.timing;
+        let mut next = now + HEALTH_EVERY;
+        if let Some(due) = self.subscriptions.due(timing.subscribe) {
+            if now >= due {
+                return Err(LinkError::SubscribeSilent { after: timing.subscribe });
+            }
+            next = next.min(due);
+        }
+        if !self.blocked
+            && let Some(due) = ctx.outgoing.due(timing.acknowledge)
+        {
+            let due = due.max(self.resumed + timing.acknowledge);
+            if now >= due {
+                return Err(LinkError::NoAcknowledgement { after: timing.acknowledge });
+            }
+            next = next.min(due);
+        }
+        let keep_alive = Duration::from_secs(self.task.rule.remote.keep_alive.0);
+        let silence = timing.silence.min(keep_alive * 3 / 4);
+        match self.pinged {
+            Some(at) if !self.blocked => {
+                let due = at + timing.ping;
+                if now >= due {
+                    return Err(LinkError::Silent { after: now - self.heard });
+                }
+                next = next.min(due);
+            }
+            Some(_) | None => {
+                let since = if self.blocked { self.sent } else { self.sent.min(self.heard) };
+                let due = since + silence;
+                if now >= due {
+                    PingReq.write(&mut self.out).map_err(|error| LinkError::malformed(&error))?;
+                    self.pinged = Some(now);
+                    self.sent = now;
+                } else {
+                    next = next.min(due);
+                }
+            }
+        }
+        Ok(next)
+    }
+
+    /// Writes what is due and DISCONNECT, if the other side reads.
+    async fn goodbye(&mut self, writer: &mut OwnedWriteHalf) {
+        if Disconnect.write(&mut self.out).is_ok() {
+            // Nothing depends on it: what was not acknowledged is sent again.
+            let _ = timeout(GOODBYE, async {
+                writer.write_all_buf(&mut self.out).await?;
+                writer.shutdown().await
+            })
+            .await;
+        }
+    }
+}
+
+/// Says how the bridge fares, if that is news.
+async fn report(ctx: &mut Context<'_>) {
+    let trouble = ctx.trouble.borrow_and_update().clone();
+    let event = if let Some(trouble) = trouble {
+        BridgeEvent::Faulted(fault(FaultCode::LocalBroker, &trouble))
+    } else if ctx.reporter.disk_faulted() {
+        BridgeEvent::Faulted(fault(
+            FaultCode::Disk,
+            "the queue cannot be written; is the disk full or failing?",
+        ))
+    } else {
+        BridgeEvent::Running
+    };
+    ctx.reporter.say(event, ctx.cancel).await;
+}
+
+/// A moment as the cores count it.
+pub(super) fn monotonic(epoch: Instant, now: Instant) -> Monotonic {
+    Monotonic(i64::try_from(now.saturating_duration_since(epoch).as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,188 @@
+//! Bridges against a remote broker that does exactly what a test says.
+
+mod faults;
+mod incoming;
+mod outgoing;
+mod peer;
+mod reconfigure;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tidegate_edge_core::{BridgeEvent, Order};
+use tidegate_edge_queue::{Queue, Record};
+use tidegate_model::{
+    code::FaultCode,
+    ids::{AccountId, EdgeId, RuleId},
+    rule::{EdgeRule, Format, Limits, RenderContext, Secret, SecretInput, SecretRef, parse, render},
+};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Bridge, LocalMessage, LocalSink, Notice, Parts, SinkError, SinkFuture, Task, Timing, queue_config,
+};
+use peer::Peer;
+
+/// Longest wait for anything.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A rule for `peer` with these subscriptions; it forwards `sensors/#`.
+fn rule(peer: &Peer, subscriptions: &[&str]) -> (Arc<EdgeRule>, Option<Secret>) {
+    let mut text = format!(
+        "name = \"r\"\nmountpoint = \"plant/\"\n[remote]\nurl = \"mqtt://127.0.0.1:{}\"\nclient_id = \"c\"\n\
+         username = \"u\"\npassword = \"p\"\nkeep_alive = \"60s\"\n[queue]\nmax_bytes = \"64KiB\"\n\
+         when_full = \"block\"\n[[forwards]]\ntopic = \"sensors/#\"\n",
+        peer.port()
+    );
+    for filter in subscriptions {
+        text += &format!("[[subscriptions]]\ntopic = \"{filter}\"\nprefix = \"in/\"\nretain = true\n");
+    }
+    let (valid, secret) = parse(&text, Format::Toml).unwrap().validate(&Limits::default()).unwrap();
+    let SecretInput::Set(secret) = secret else { panic!("the rule has a password") };
+    let context = RenderContext {
+        account: "default".parse::<AccountId>().unwrap(),
+        edge: "gateway-1".parse::<EdgeId>().unwrap(),
+        vars: BTreeMap::new(),
+        secret: Some(SecretRef { id: "s".to_owned(), version: 1 }),
+    };
+    (Arc::new(render(&valid, &context).unwrap().rule), Some(secret))
+}
+
+/// A local broker: takes messages, or refuses them.
+#[derive(Default)]
+struct Local {
+    taken: Mutex<Vec<LocalMessage>>,
+    refuses: std::sync::atomic::AtomicBool,
+    changed: tokio::sync::Notify,
+}
+
+impl LocalSink for Local {
+    fn publish(&self, message: LocalMessage) -> SinkFuture<'_> {
+        Box::pin(async move {
+            if self.refuses.load(std::sync::atomic::Ordering::SeqCst) {
+                return Err(SinkError { reason: "on strike".to_owned() });
+            }
+            self.taken.lock().unwrap().push(message);
+            self.changed.notify_one();
+            Ok(())
+        })
+    }
+}
+
+impl Local {
+    fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Waits until so many messages were taken.
+    async fn wait(&self, count: usize) -> Vec<LocalMessage> {
+        let enough = async {
+            loop {
+                let taken = self.taken.lock().unwrap().clone();
+                if taken.len() >= count {
+                    return taken;
+                }
+                self.changed.notified().await;
+            }
+        };
+        timeout(DEADLINE, enough).await.expect("the local broker never got the messages")
+    }
+}
+
+/// A bridge with all around it.
+struct Rig {
+    bridge: Bridge,
+    outgoing: Queue,
+    incoming: Queue,
+    local: Arc<Local>,
+    notices: mpsc::Receiver<Notice>,
+    dir: tempfile::TempDir,
+}
+
+impl Rig {
+    fn start(peer: &Peer, subscriptions: &[&str]) -> Self {
+        Self::start_with(peer, subscriptions, Timing::default(), false)
+    }
+
+    fn start_with(peer: &Peer, subscriptions: &[&str], timing: Timing, refuses: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (rule, password) = rule(peer, subscriptions);
+        let open = |name: &str| open_queue(&dir.path().join(name), &rule);
+        let (outgoing, incoming) = (open("out"), open("in"));
+        let local = Arc::new(Local::default());
+        local.refuse(refuses);
+        let (events, notices) = mpsc::channel(16);
+        let sink: Arc<dyn LocalSink> = Arc::<Local>::clone(&local);
+        let parts = Parts {
+            rule: RuleId(uuid::Uuid::from_u128(1)),
+            outgoing: outgoing.clone(),
+            incoming: incoming.clone(),
+            sink,
+            events,
+            timing,
+        };
+        let task = Task { order: Order(1), rule, password };
+        let bridge = Bridge::start(parts, task, &CancellationToken::new());
+        Self { bridge, outgoing, incoming, local, notices, dir }
+    }
+
+    /// Puts numbered records into the outgoing queue.
+    fn put(&self, numbers: std::ops::RangeInclusive<u32>, qos: u8) {
+        for number in numbers {
+            let record = Record {
+                topic: "plant/sensors/a".to_owned(),
+                payload: Bytes::from(number.to_string()),
+                qos,
+                retain: number.is_multiple_of(2),
+                at_ms: super::wall_ms(),
+            };
+            self.outgoing.append(record, |result| assert!(result.is_ok(), "{result:?}"));
+        }
+    }
+
+    async fn event(&mut self) -> (Order, BridgeEvent) {
+        let notice = timeout(DEADLINE, self.notices.recv()).await.expect("no event").unwrap();
+        (notice.order, notice.event)
+    }
+
+    async fn running(&mut self, order: u64) {
+        assert_eq!(self.event().await, (Order(order), BridgeEvent::Running));
+    }
+
+    /// Waits for a fault; returns its detail.
+    async fn fault(&mut self, code: FaultCode) -> String {
+        match self.event().await.1 {
+            BridgeEvent::Faulted(fault) => {
+                assert_eq!(fault.code, code, "{}", fault.detail);
+                assert!(!fault.detail.contains("\"p\""));
+                fault.detail
+            }
+            other @ (BridgeEvent::Running | BridgeEvent::Ended { .. }) => panic!("no fault but {other:?}"),
+        }
+    }
+
+    /// Waits until the outgoing queue is empty.
+    async fn drained(&self) {
+        until(|| self.outgoing.stats().queued == 0).await;
+    }
+}
+
+fn open_queue(dir: &Path, rule: &EdgeRule) -> Queue {
+    Queue::open(dir, queue_config(&rule.queue), super::wall_ms()).unwrap().0
+}
+
+/// Waits for a condition that nothing tells of.
+async fn until(condition: impl Fn() -> bool) {
+    let met = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(DEADLINE, met).await.expect("the condition was never met");
+}
