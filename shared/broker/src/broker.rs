@@ -78,7 +78,7 @@ pub enum PublishError {
         "publishing locally: a message of {bytes} bytes is larger than the {limit} bytes a packet may have"
     )]
     TooLarge {
-        /// Bytes of topic and payload.
+        /// Bytes of its packet.
         bytes: usize,
         /// The bound.
         limit: usize,
@@ -186,7 +186,7 @@ impl Broker {
         let limits = &self.context.limits;
         filter::check_name(&message.topic, limits.max_topic_bytes, limits.max_topic_levels)
             .map_err(|source| PublishError::Topic { topic: Arc::clone(&message.topic), source })?;
-        let bytes = message.cost();
+        let bytes = message.packet_bytes();
         if bytes > limits.max_packet_bytes {
             return Err(PublishError::TooLarge { bytes, limit: limits.max_packet_bytes });
         }
@@ -206,7 +206,7 @@ impl Broker {
     pub fn send_to(&self, client_id: &str, message: Message) -> Result<(), SendError> {
         let limits = &self.context.limits;
         let topic = filter::check_name(&message.topic, limits.max_topic_bytes, limits.max_topic_levels);
-        if topic.is_err() || message.cost() > limits.max_packet_bytes {
+        if topic.is_err() || message.packet_bytes() > limits.max_packet_bytes {
             return Err(SendError::Invalid);
         }
         self.context.hub.send_to(client_id, Arc::new(message))
@@ -266,6 +266,7 @@ async fn accept_loop(listener: TcpListener, context: Arc<Context>, mut canaries:
     let seats = Arc::new(Semaphore::new(context.limits.max_connections.min(Semaphore::MAX_PERMITS)));
     let exits = Arc::new(Semaphore::new(MAX_TURNING_AWAY));
     let mut tasks = JoinSet::new();
+    let mut was_full = false;
     loop {
         tokio::select! {
             biased;
@@ -276,7 +277,14 @@ async fn accept_loop(listener: TcpListener, context: Arc<Context>, mut canaries:
             }
             Some(ended) = tasks.join_next() => log_panic(ended),
             accepted = listener.accept() => match accepted {
-                Ok((socket, peer)) => seat(socket, peer, &context, &seats, &exits, &mut tasks),
+                Ok((socket, peer)) => {
+                    let is_full = !seat(socket, peer, &context, &seats, &exits, &mut tasks);
+                    if is_full && !was_full {
+                        let limit = context.limits.max_connections;
+                        tracing::warn!(limit, "too many connections, new ones are turned away");
+                    }
+                    was_full = is_full;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -292,6 +300,7 @@ async fn accept_loop(listener: TcpListener, context: Arc<Context>, mut canaries:
     }
 }
 
+/// Serves a new connection, or turns it away when there are too many: false.
 fn seat(
     socket: TcpStream,
     peer: SocketAddr,
@@ -299,18 +308,17 @@ fn seat(
     seats: &Arc<Semaphore>,
     exits: &Arc<Semaphore>,
     tasks: &mut JoinSet<()>,
-) {
+) -> bool {
     count(&context.hub.counters.accepted, 1);
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%peer, %error, "a connection was gone before it was served");
-        return;
+        return true;
     }
     if let Ok(permit) = Arc::clone(seats).try_acquire_owned() {
         tasks.spawn(connection::serve(socket, peer, Arc::clone(context), permit));
-        return;
+        return true;
     }
     count(&context.hub.counters.refused, 1);
-    tracing::warn!(%peer, limit = context.limits.max_connections, "too many connections, one was turned away");
     if let Ok(permit) = Arc::clone(exits).try_acquire_owned() {
         let max_bytes = context.limits.max_packet_bytes;
         tasks.spawn(async move {
@@ -318,6 +326,7 @@ fn seat(
             connect::turn_away(socket, max_bytes).await;
         });
     }
+    false
 }
 
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {

@@ -3,7 +3,7 @@
 
 use crate::broker::Context;
 use crate::codec::{self, Inbound, Publish, Reply};
-use crate::connect::{self, Admitted, Attachment};
+use crate::connect::{self, Admitted, Attachment, NotAdmitted};
 use crate::filter;
 use crate::gate::Rights;
 use crate::held::{Held, Item};
@@ -47,6 +47,11 @@ pub(crate) async fn serve<S>(
     };
     let admitted = match admitted {
         Ok(Ok(admitted)) => admitted,
+        // A port scan or a probe of the port: nobody needs to know.
+        Ok(Err(reason @ NotAdmitted::Ended)) => {
+            count(&context.hub.counters.refused, 1);
+            return tracing::debug!(%peer, %reason, "a client was not let in");
+        }
         Ok(Err(reason)) => {
             count(&context.hub.counters.refused, 1);
             return tracing::info!(%peer, %reason, "a client was not let in");

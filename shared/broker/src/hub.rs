@@ -17,6 +17,7 @@ use crate::watcher::DisconnectReason;
 use bytes::BytesMut;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -299,8 +300,11 @@ impl Hub {
     pub fn commit(&self, message: &Arc<Message>) -> Delivery {
         let mut state = self.state();
         if message.retain && state.retained.put(message) == Kept::NoRoom {
-            count(&self.counters.not_retained, 1);
-            tracing::warn!(topic = ?message.topic, "no room to retain a message, it is delivered only");
+            let total = self.counters.not_retained.fetch_add(1, Ordering::Relaxed) + 1;
+            // A client must not be able to fill the log.
+            if total.is_power_of_two() {
+                tracing::warn!(topic = ?message.topic, total, "no room to retain a message, it is delivered only");
+            }
         }
         let mut delivery = Delivery::default();
         for (key, qos) in state.tree.matches(&message.topic) {

@@ -14,9 +14,10 @@ pub(crate) struct Keeper {
     dir: PathBuf,
     hub: Arc<Hub>,
     store: Arc<Mutex<Store>>,
-    /// The revision of the sessions that is on disk; held while writing, so that writers wait for one another and those
-    /// who waited find their change written.
-    saved: tokio::sync::Mutex<u64>,
+    /// The revision of the sessions that is on disk; held while writing.
+    saved: Arc<Mutex<u64>>,
+    /// Lets those who wait to write wait here and not on a thread each.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Keeper {
@@ -38,24 +39,29 @@ impl Keeper {
             dir: dir.to_owned(),
             hub,
             store: Arc::new(Mutex::new(store)),
-            saved: tokio::sync::Mutex::new(0),
+            saved: Arc::new(Mutex::new(0)),
+            turn: tokio::sync::Mutex::new(()),
         })
     }
 
     /// Returns when every change of persistent sessions made until now is on disk, or could not be written, which is
-    /// logged and counted.
+    /// logged and counted. Given up half-way, as when its connection ends, it does no harm: what it began goes on by
+    /// itself, and nobody else writes meanwhile.
     pub async fn save_sessions(&self) {
         let wanted = self.hub.revision();
-        let mut saved = self.saved.lock().await;
-        if *saved >= wanted {
-            return;
-        }
-        let (revision, sessions) = self.hub.saved_sessions();
-        let dir = self.dir.clone();
-        let written = tokio::task::spawn_blocking(move || store::save_sessions(&dir, &sessions)).await;
-        match written.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(()) => *saved = revision,
-            Err(error) => self.failed("sessions", &error),
+        let _turn = self.turn.lock().await;
+        let (dir, hub, saved) = (self.dir.clone(), Arc::clone(&self.hub), Arc::clone(&self.saved));
+        let written = tokio::task::spawn_blocking(move || {
+            let mut saved = saved.lock().unwrap_or_else(PoisonError::into_inner);
+            if *saved < wanted {
+                let (revision, sessions) = hub.saved_sessions();
+                store::save_sessions(&dir, &sessions)?;
+                *saved = revision;
+            }
+            Ok(())
+        });
+        if let Err(error) = written.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            self.failed("sessions", &error);
         }
     }
 

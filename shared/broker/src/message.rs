@@ -57,6 +57,11 @@ impl Message {
         self
     }
 
+    /// Remaining length of the largest PUBLISH that carries it.
+    pub(crate) fn packet_bytes(&self) -> usize {
+        2 + self.topic.len() + 2 + self.payload.len()
+    }
+
     /// What it counts against byte bounds.
     pub(crate) fn cost(&self) -> usize {
         self.topic.len() + self.payload.len() + OVERHEAD_BYTES

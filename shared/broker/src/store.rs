@@ -11,7 +11,7 @@
 //! Changes are appended within a second of the publish, with one `fdatasync` per batch: a power cut can lose the last
 //! second of *retained* state (what must not be lost goes through a tap). The log is written anew at start and when
 //! it is four times the size of what it holds; that goes to a new file which is synced and renamed. A torn record at the end
-//! is dropped. `sessions.json` is written anew, synced and renamed at each change, before the client hears of it.
+//! is set aside in `retained.damaged`. `sessions.json` is written anew, synced and renamed at each change, before the client hears of it.
 
 use crate::hub::SavedSessions;
 use crate::message::{Message, Qos};
@@ -20,11 +20,14 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const RETAINED: &str = "retained.log";
 const SESSIONS: &str = "sessions.json";
+/// Extension of the file that takes what could not be read of the log; the last damage only.
+const DAMAGED: &str = "damaged";
 const DELETED: u8 = 255;
 /// Length, checksum, kind and length of the topic.
 const HEAD_BYTES: usize = 4 + 4 + 1 + 2;
@@ -106,7 +109,7 @@ fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
-    let mut file = File::create(&new)?;
+    let mut file = private().write(true).truncate(true).open(&new)?;
     file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
@@ -114,6 +117,13 @@ fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
         Some(dir) => File::open(dir)?.sync_all(),
         None => Ok(()),
     }
+}
+
+/// Files that only the owner may read: payloads may be confidential.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).mode(0o600);
+    options
 }
 
 fn append_record(out: &mut Vec<u8>, topic: &str, message: Option<&Message>) {
@@ -154,7 +164,10 @@ fn read_log(path: &Path) -> io::Result<BTreeMap<Arc<str>, Arc<Message>>> {
         };
     }
     if !rest.is_empty() {
-        tracing::warn!(path = %path.display(), bytes = rest.len(), "dropped a torn end of the retained log");
+        let aside = path.with_extension(DAMAGED);
+        tracing::warn!(path = %path.display(), aside = %aside.display(), bytes = rest.len(),
+            "the end of the retained log is torn or damaged and was set aside");
+        private().write(true).truncate(true).open(&aside)?.write_all(rest)?;
     }
     Ok(messages)
 }
@@ -222,7 +235,12 @@ mod tests {
             fs::write(&path, &whole[..cut]).unwrap();
             let (_, loaded) = Store::open(dir.path()).unwrap();
             assert!(loaded.retained.len() <= 3);
+            let left = loaded.retained.len();
+            assert!(left >= usize::from(cut > whole.len() / 2), "{left} of a log cut at {cut}");
         }
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(dir.path().join("retained.damaged").exists());
         let (_, loaded) = Store::open(dir.path()).unwrap();
         let topics: Vec<_> = loaded.retained.keys().map(|t| t.to_string()).collect();
         assert_eq!(topics, ["c", "ü/b"]);
