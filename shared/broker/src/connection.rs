@@ -7,25 +7,23 @@ use crate::connect::{self, Admitted, Attachment, NotAdmitted};
 use crate::filter;
 use crate::gate::Rights;
 use crate::held::{Held, Item};
-use crate::hub::Slot;
 use crate::message::{Message, Qos};
 use crate::session::Received;
+use crate::slot::Slot;
 use crate::stats::count;
 use crate::tap::{Offer, Source, TapResult};
 use crate::watcher::{DisconnectReason, Event};
 use crate::will;
+use crate::writer::{self, Outbox, lost};
 use bytes::BytesMut;
 use rumqttd::protocol::ConnectReturnCode;
-use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-/// Bytes that one write gathers before it goes to the socket; also when replies make the client wait.
-const WRITE_BATCH_BYTES: usize = 64 * 1024;
 /// Bytes that one read makes room for. A larger buffer is given back when it is empty.
 const READ_BYTES: usize = 8 * 1024;
 /// Time for publishes to settle when the whole broker stops.
@@ -89,7 +87,7 @@ async fn run<S>(
         Reader { context: &context, attachment: &attachment, outbox: &outbox, rights, source, held };
     let reason = tokio::select! {
         reason = reader.run(read, buffer, silence) => reason,
-        reason = write_loop(write, &context, &slot, &outbox) => reason,
+        reason = writer::run(write, &context, &slot, &outbox) => reason,
     };
     // Both halves of the socket are gone here: the client sees the end before its will is published.
     let grace = if reason == DisconnectReason::Stopped { STOP_GRACE } else { limits.tap_grace };
@@ -119,67 +117,6 @@ fn log_end(slot: &Slot, reason: &DisconnectReason) {
         }
         DisconnectReason::Client | DisconnectReason::Lost(_) | DisconnectReason::Stopped => {}
     }
-}
-
-/// Answers on their way to the writer.
-#[derive(Debug, Default)]
-struct Outbox {
-    replies: Mutex<BytesMut>,
-    /// Rung by the writer when it took the replies.
-    taken: Notify,
-}
-
-impl Outbox {
-    fn replies(&self) -> MutexGuard<'_, BytesMut> {
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reply(&self, slot: &Slot, reply: Reply) {
-        codec::encode_reply(reply, &mut self.replies());
-        slot.wake.notify_one();
-    }
-
-    fn is_full(&self) -> bool {
-        self.replies().len() >= WRITE_BATCH_BYTES
-    }
-}
-
-/// Writes replies first, then what the session has, in batches; flushed when there is no more.
-async fn write_loop<S: AsyncWrite>(
-    mut socket: WriteHalf<S>,
-    context: &Context,
-    slot: &Slot,
-    outbox: &Outbox,
-) -> DisconnectReason {
-    let mut batch = BytesMut::new();
-    loop {
-        batch.unsplit(outbox.replies().split());
-        outbox.taken.notify_one();
-        let more = context.hub.fill(slot, &mut batch, WRITE_BATCH_BYTES);
-        if batch.is_empty() {
-            if more {
-                tokio::task::yield_now().await
-            } else {
-                slot.wake.notified().await
-            }
-            continue;
-        }
-        while !batch.is_empty() {
-            match tokio::time::timeout(context.limits.write_timeout, socket.write_buf(&mut batch)).await {
-                Ok(Ok(1..)) => {}
-                Ok(Ok(0)) => return DisconnectReason::Lost("it takes no more bytes".to_owned()),
-                Ok(Err(error)) => return lost(&error),
-                Err(_) => return DisconnectReason::WriteTimeout,
-            }
-        }
-        if batch.capacity() > 2 * WRITE_BATCH_BYTES {
-            batch = BytesMut::new();
-        }
-    }
-}
-
-fn lost(error: &io::Error) -> DisconnectReason {
-    DisconnectReason::Lost(error.to_string())
 }
 
 struct Reader<'a> {

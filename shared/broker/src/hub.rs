@@ -10,7 +10,9 @@ use crate::filter;
 use crate::gate::Permit;
 use crate::message::{Message, Qos};
 use crate::retained::{Budget, Changes, Kept, Retained};
-use crate::session::{Bounds, Enqueued, Send, Session};
+use crate::session::{Bounds, Enqueued, Send};
+use crate::slot::{Kill, Slot, lock};
+use crate::state::{Entry, Live, State};
 use crate::stats::{Counters, Stats, count};
 use crate::tree::Tree;
 use crate::watcher::DisconnectReason;
@@ -18,82 +20,14 @@ use bytes::BytesMut;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Greatest in-flight window that leaves packet ids free to choose from.
 const MAX_WINDOW: usize = 60_000;
 /// One step of looking up retained messages for a new subscription.
 const REPLAY_STEP: Budget = Budget { looks: 512, messages: 64, bytes: 256 * 1024 };
-
-/// A session as connections and fan-out share it.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    pub client_id: Arc<str>,
-    key: u64,
-    session: Mutex<Session>,
-    /// Rung when the connection's writer has something to look at.
-    pub wake: Notify,
-}
-
-impl Slot {
-    pub fn session(&self) -> MutexGuard<'_, Session> {
-        lock(&self.session)
-    }
-}
-
-/// A way to end a connection from outside, with the reason.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Kill {
-    reason: Arc<OnceLock<DisconnectReason>>,
-    token: CancellationToken,
-}
-
-impl Kill {
-    /// Ends it; the first reason counts.
-    pub fn because(&self, reason: DisconnectReason) {
-        let _ = self.reason.set(reason);
-        self.token.cancel();
-    }
-
-    /// Waits for the end.
-    pub async fn killed(&self) -> DisconnectReason {
-        self.token.cancelled().await;
-        self.reason.get().cloned().unwrap_or(DisconnectReason::Stopped)
-    }
-}
-
-/// An open connection, as the hub knows it.
-#[derive(Debug)]
-struct Live {
-    connection: u64,
-    peer: SocketAddr,
-    kill: Kill,
-    ended: CancellationToken,
-}
-
-#[derive(Debug)]
-struct Entry {
-    slot: Arc<Slot>,
-    persistent: bool,
-    live: Option<Live>,
-    offline_since: Option<Instant>,
-    subscriptions: BTreeMap<Arc<str>, Qos>,
-}
-
-#[derive(Debug)]
-struct State {
-    sessions: HashMap<Arc<str>, Entry>,
-    slots: HashMap<u64, Arc<Slot>>,
-    tree: Tree<u64>,
-    retained: Retained,
-    persistent: usize,
-    last_key: u64,
-    /// Grows with each change of what `saved_sessions` returns.
-    revision: u64,
-}
 
 /// A client that is connected now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,11 +99,6 @@ pub(crate) struct Hub {
     bounds: Bounds,
     limits: Limits,
     pub counters: Counters,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic of a tap cannot happen under a lock; should one of ours, the state is still whole enough to go on.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Hub {
@@ -476,57 +405,3 @@ impl Hub {
 
 /// Subscriptions of persistent sessions by client id.
 pub(crate) type SavedSessions = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Qos>>;
-
-impl Entry {
-    fn connected(&self) -> Option<ConnectedClient> {
-        let live = self.live.as_ref()?;
-        Some(ConnectedClient {
-            client_id: Arc::clone(&self.slot.client_id),
-            connection: live.connection,
-            peer: live.peer,
-            subscriptions: self.subscriptions.iter().map(|(f, qos)| (Arc::clone(f), *qos)).collect(),
-            waiting: self.slot.session().waiting(),
-        })
-    }
-}
-
-impl State {
-    fn create(&mut self, client_id: &str, persistent: bool, bounds: Bounds) {
-        self.last_key += 1;
-        let client_id: Arc<str> = client_id.into();
-        let slot = Arc::new(Slot {
-            client_id: Arc::clone(&client_id),
-            key: self.last_key,
-            session: Mutex::new(Session::new(bounds)),
-            wake: Notify::new(),
-        });
-        self.slots.insert(slot.key, Arc::clone(&slot));
-        self.persistent += usize::from(persistent);
-        let entry =
-            Entry { slot, persistent, live: None, offline_since: None, subscriptions: BTreeMap::new() };
-        self.sessions.insert(client_id, entry);
-    }
-
-    fn remove(&mut self, client_id: &str) {
-        let Some(entry) = self.sessions.remove(client_id) else { return };
-        for filter in entry.subscriptions.keys() {
-            self.tree.remove(filter, entry.slot.key);
-        }
-        self.slots.remove(&entry.slot.key);
-        self.persistent -= usize::from(entry.persistent);
-    }
-
-    fn drop_forbidden(&mut self, client_id: &str, permit: &Permit) -> bool {
-        let Some(entry) = self.sessions.get_mut(client_id) else { return false };
-        let before = entry.subscriptions.len();
-        entry.subscriptions.retain(|filter, _| {
-            let allowed = permit.allows_filter(filter);
-            if !allowed {
-                self.tree.remove(filter, entry.slot.key);
-                tracing::info!(client.id = ?client_id, ?filter, "a subscription is no longer permitted and was dropped");
-            }
-            allowed
-        });
-        before != entry.subscriptions.len()
-    }
-}

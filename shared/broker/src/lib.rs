@@ -31,6 +31,8 @@ mod keeper;
 mod message;
 mod retained;
 mod session;
+mod slot;
+mod state;
 mod stats;
 mod store;
 mod tap;
@@ -38,6 +40,7 @@ mod tree;
 mod watchdog;
 mod watcher;
 mod will;
+mod writer;
 
 pub use broker::{Broker, PublishError, StartError};
 pub use config::{BrokerConfig, Limits};
