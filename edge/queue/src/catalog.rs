@@ -239,6 +239,11 @@ impl Catalog {
     }
 
     fn count(&self, first: u64, last: u64) -> u64 {
-        self.segments.iter().map(|segment| segment.count(first, last)).sum()
+        let from = self.segments.partition_point(|segment| segment.last < first);
+        self.segments
+            .range(from..)
+            .take_while(|segment| segment.base <= last)
+            .map(|segment| segment.count(first, last))
+            .sum()
     }
 }

@@ -40,14 +40,23 @@ pub(crate) struct Core {
     disk: Arc<dyn Disk>,
     state: Mutex<State>,
     wake: Condvar,
-    /// The file the last read was from.
-    reading: Mutex<Option<(u64, Box<dyn DiskFile>)>>,
+    reading: Mutex<Option<Reading>>,
+}
+
+/// The file the last read was from, and where that read ended: readers go on there.
+struct Reading {
+    base: u64,
+    file: Box<dyn DiskFile>,
+    next_offset: u64,
+    next_pos: u64,
 }
 
 struct State {
     catalog: Catalog,
     waiting: VecDeque<Waiting>,
     waiting_bytes: u64,
+    /// Records of the batch that is being written.
+    committing: u64,
     /// Somebody was refused with `Full` and wants to hear of space.
     refused: bool,
     /// Drop what is too old at this wall clock.
@@ -102,6 +111,7 @@ impl Core {
             catalog: Catalog::new(config, recovered),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            committing: 0,
             refused: false,
             expire_at_ms: Some(now_ms),
             signal: true,
@@ -187,7 +197,11 @@ impl Core {
 
     pub(crate) fn stats(&self) -> QueueStats {
         let state = self.state();
-        state.catalog.stats(state.waiting.len() as u64)
+        state.catalog.stats(state.waiting.len() as u64 + state.committing)
+    }
+
+    pub(crate) fn is_faulted(&self) -> bool {
+        self.state().catalog.faulted
     }
 
     /// Records from memory; `None` when a file must be read.
@@ -314,6 +328,7 @@ impl Core {
         let stored = (base..).zip(records).map(|(offset, record)| Stored { offset, record });
         let (durable, space) = {
             let mut state = self.state();
+            state.committing = 0;
             state.catalog.committed(stored.zip(places).collect());
             (state.on_durable.clone(), state.space())
         };
@@ -351,7 +366,7 @@ impl Core {
         if !bases.is_empty()
             && let Ok(mut reading) = self.reading.try_lock()
         {
-            reading.take_if(|(base, _)| bases.contains(base));
+            reading.take_if(|reading| bases.contains(&reading.base));
         }
     }
 
@@ -381,11 +396,17 @@ impl Core {
     /// Reads one segment as `plan` says: the records, and the runs of offsets that are unreadable.
     fn read_segment(&self, plan: ReadPlan, max_records: usize, max_bytes: usize) -> io::Result<Found> {
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        if reading.as_ref().is_none_or(|(base, _)| *base != plan.base) {
-            *reading = Some((plan.base, self.disk.open(&segment::name(plan.base))?));
-        }
-        let Some((_, file)) = reading.as_ref() else { return Ok((Vec::new(), Vec::new())) };
-        scan(&**file, plan, max_records, max_bytes)
+        let reading = match &mut *reading {
+            Some(reading) if reading.base == plan.base => reading,
+            other => {
+                let file = self.disk.open(&segment::name(plan.base))?;
+                other.insert(Reading { base: plan.base, file, next_offset: 0, next_pos: 0 })
+            }
+        };
+        let from = if reading.next_offset == plan.start { reading.next_pos } else { plan.from };
+        let scan = scan(&*reading.file, ReadPlan { from, ..plan }, max_records, max_bytes)?;
+        (reading.next_offset, reading.next_pos) = scan.next;
+        Ok((scan.records, scan.gaps))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -423,10 +444,12 @@ impl State {
         let count = fitting.count();
         let batch: Vec<Waiting> = self.waiting.drain(..count).collect();
         self.waiting_bytes -= batch.iter().map(|waiting| waiting.record.disk_len()).sum::<u64>();
+        self.committing = batch.len() as u64;
         Plan::Write { base, batch }
     }
 
     fn failed(&mut self, lost: u64) {
+        self.committing = 0;
         self.catalog.faulted = true;
         self.catalog.dropped.disk += lost;
     }
@@ -444,7 +467,14 @@ impl State {
 /// Records, and runs of unreadable offsets (first, last).
 type Found = (Vec<Stored>, Vec<(u64, u64)>);
 
-fn scan(file: &dyn DiskFile, plan: ReadPlan, max_records: usize, max_bytes: usize) -> io::Result<Found> {
+/// What a scan found, and the offset and position at which the next one may begin.
+struct Scan {
+    records: Vec<Stored>,
+    gaps: Vec<(u64, u64)>,
+    next: (u64, u64),
+}
+
+fn scan(file: &dyn DiskFile, plan: ReadPlan, max_records: usize, max_bytes: usize) -> io::Result<Scan> {
     let (mut records, mut gaps) = (Vec::new(), Vec::new());
     let (mut pos, mut want, mut bytes) = (plan.from, READ_CHUNK, 0);
     let mut expected = plan.start;
@@ -461,7 +491,7 @@ fn scan(file: &dyn DiskFile, plan: ReadPlan, max_records: usize, max_bytes: usiz
                     bytes += view.len;
                     let full = records.len() >= max_records || (bytes > max_bytes && !records.is_empty());
                     if full {
-                        return Ok((records, gaps));
+                        return Ok(Scan { records, gaps, next: (expected, pos + at as u64) });
                     }
                     if view.offset > expected {
                         gaps.push((expected, view.offset - 1));
@@ -493,7 +523,7 @@ fn scan(file: &dyn DiskFile, plan: ReadPlan, max_records: usize, max_bytes: usiz
     if expected <= plan.last {
         gaps.push((expected, plan.last));
     }
-    Ok((records, gaps))
+    Ok(Scan { records, gaps, next: (plan.last + 1, plan.end) })
 }
 
 fn fail(error: io::Error, dones: Vec<Done>, space: Option<Callback>) -> Step {

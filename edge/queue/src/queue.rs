@@ -124,7 +124,12 @@ impl Queue {
         self.inner.core.set_on_space(Some(Arc::new(callback)));
     }
 
-    /// A snapshot of the counters.
+    /// The last write or sync failed and none has succeeded since.
+    pub fn is_faulted(&self) -> bool {
+        self.inner.core.is_faulted()
+    }
+
+    /// A snapshot of the counters. Looks at every segment: for people and reports, not for each message.
     pub fn stats(&self) -> QueueStats {
         self.inner.core.stats()
     }

@@ -3,7 +3,7 @@
 /// Bytes before the first record: magic, first offset, CRC.
 pub(crate) const SEGMENT_HEADER: u64 = 24;
 /// Distance of the marks that say where a record is, in bytes.
-const MARK_EVERY: u64 = 16 << 10;
+const MARK_EVERY: u64 = 64 << 10;
 const MAGIC: [u8; 8] = *b"TGsegmt1";
 const SUFFIX: &str = ".seg";
 

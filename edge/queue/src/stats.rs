@@ -27,11 +27,11 @@ impl DropCounts {
 pub struct QueueStats {
     /// Durable records that are not released.
     pub queued: u64,
-    /// Their bytes on disk, to within 16 KiB per partly released segment.
+    /// Their bytes on disk, to within 64 KiB per partly released segment.
     pub bytes: u64,
-    /// When the oldest of them was accepted (wall clock, ms); up to 16 KiB of records too early.
+    /// When the oldest of them was accepted (wall clock, ms); up to 64 KiB of records too early.
     pub oldest_at_ms: Option<i64>,
-    /// Records that wait in memory for the disk or for room.
+    /// Records that were handed over and are not durable yet: they wait for the disk or for room.
     pub waiting: u64,
     /// Highest durable offset; 0 when nothing was ever appended.
     pub tail: u64,

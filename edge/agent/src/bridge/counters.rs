@@ -22,6 +22,8 @@ pub(super) struct Tally {
     pub unmapped: AtomicU64,
     /// Messages of the remote broker that are larger than any packet we take.
     pub oversized: AtomicU64,
+    /// Messages that the local broker will never take.
+    pub refused: AtomicU64,
     /// Accepted connections.
     pub connections: AtomicU64,
     last_error: Mutex<Option<String>>,
@@ -50,6 +52,7 @@ impl Tally {
         }
         *dropped.entry("too_large".to_owned()).or_insert(0) += self.oversized.load(Relaxed);
         dropped.insert("unmapped".to_owned(), self.unmapped.load(Relaxed));
+        dropped.insert("refused".to_owned(), self.refused.load(Relaxed));
         dropped.retain(|_, count| *count > 0);
         let oldest = [outgoing.oldest_at_ms, incoming.oldest_at_ms].into_iter().flatten().min();
         Counters {

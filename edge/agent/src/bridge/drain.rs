@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     counters::Tally,
-    sink::{LocalMessage, LocalSink},
+    sink::{LocalMessage, LocalSink, SinkError},
 };
 
 /// Bounds of one look into the queue.
@@ -34,7 +34,7 @@ pub(super) async fn drain(
                 durable.notified().await;
                 continue;
             }
-            Ok(records) => deliver(&queue, &*sink, records, &mut next).await,
+            Ok(records) => deliver(&queue, &*sink, &tally, records, &mut next).await,
             Err(reason) => Err(reason),
         };
         match failed {
@@ -59,6 +59,7 @@ pub(super) async fn drain(
 async fn deliver(
     queue: &Queue,
     sink: &dyn LocalSink,
+    tally: &Tally,
     records: Vec<Stored>,
     next: &mut u64,
 ) -> Result<(), String> {
@@ -69,7 +70,14 @@ async fn deliver(
             qos: record.qos,
             retain: record.retain,
         };
-        sink.publish(message).await.map_err(|error| error.to_string())?;
+        match sink.publish(message).await {
+            Ok(()) => {}
+            Err(error @ SinkError::Refused(_)) => {
+                Tally::add(&tally.refused, 1);
+                tally.error(&error.to_string());
+            }
+            Err(error @ SinkError::Unavailable(_)) => return Err(error.to_string()),
+        }
         *next = offset + 1;
         queue.release(offset);
     }

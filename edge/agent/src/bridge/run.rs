@@ -72,7 +72,7 @@ impl Reporter {
 
     /// The last write of a queue failed.
     pub fn disk_faulted(&self) -> bool {
-        self.outgoing.stats().faulted || self.incoming.stats().faulted
+        self.outgoing.is_faulted() || self.incoming.is_faulted()
     }
 
     /// Sends an event, unless it is what was said last. The detail of a fault alone is no news.

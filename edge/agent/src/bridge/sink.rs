@@ -17,12 +17,15 @@ pub struct LocalMessage {
     pub retain: bool,
 }
 
-/// The local broker did not take a message; it is offered again.
+/// The local broker did not take a message.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the local broker did not take a message: {reason}")]
-pub struct SinkError {
-    /// Why, for people.
-    pub reason: String,
+pub enum SinkError {
+    /// Not now: the message is offered again, and nothing behind it before.
+    #[error("the local broker took no message: {0}")]
+    Unavailable(String),
+    /// Never this one, say because it is too large: it is dropped and counted.
+    #[error("the local broker refused a message for good: {0}")]
+    Refused(String),
 }
 
 /// Ends when the local broker answers for the message.

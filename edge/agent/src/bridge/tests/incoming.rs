@@ -99,3 +99,14 @@ async fn the_local_broker_may_be_away_for_a_while() {
     rig.running(1).await;
     assert_eq!(rig.local.wait(1).await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_message_that_the_local_broker_never_takes_does_not_stop_the_others() {
+    let peer = Peer::new().await;
+    let rig = Rig::start(&peer, &["cmd/#"]);
+    let mut conn = peer.serve().await;
+    conn.give("cmd/a", b"poison", 1, false).await;
+    conn.give("cmd/a", b"good", 2, false).await;
+    assert_eq!(rig.local.wait(1).await[0].payload, b"good".as_ref());
+    assert_eq!(rig.bridge.counters(0).dropped.0.get("refused"), Some(&1));
+}
