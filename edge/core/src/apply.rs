@@ -41,8 +41,13 @@ impl Agent {
             let Some(rule) = self.rules.get_mut(&id) else { continue };
             rule.attempt.since = turn.now.monotonic;
             if rule.record.run_desired == DesiredRun::Running && rule.record.current().is_some() {
+                // A start whose first sign nobody saw is still the start of whoever wanted it.
+                let by = match rule.record.run.state {
+                    RunState::NotRunning | RunState::PausedManual => rule.record.desired_by,
+                    RunState::Running | RunState::PausedFault => By::Agent,
+                };
                 self.take_in(id, turn);
-                self.carry_on(id, true, By::Agent, turn);
+                self.carry_on(id, true, by, turn);
             }
         }
         self.open_session(turn);
@@ -324,6 +329,10 @@ impl Agent {
         match self.rules.get(&id).map(|rule| rule.record.run.state) {
             Some(RunState::Running | RunState::PausedFault) => {
                 self.transition(id, RunState::PausedManual, None, by, turn);
+            }
+            // Nothing stops that had begun, but somebody on site does not want it: the cloud has to hear of that.
+            Some(state @ (RunState::NotRunning | RunState::PausedManual)) if by == By::Local => {
+                self.transition(id, state, None, by, turn);
             }
             Some(RunState::NotRunning | RunState::PausedManual) | None => {}
         }

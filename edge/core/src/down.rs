@@ -9,6 +9,8 @@ use crate::agent::{Agent, Turn};
 enum Place {
     /// It must not have any effect.
     Drop,
+    /// Said outside all counting (number 0), to a session that the controller believes dead or past.
+    Aside,
     /// The next one.
     Next,
     /// Something between it and the last one is missing.
@@ -54,18 +56,21 @@ impl Agent {
             online.down_sq = 0;
         }
         let place = match header.sq {
+            0 if matches!(message, Some(Down::Ping(_) | Down::Welcome(_))) => Place::Aside,
             sq if sq <= online.down_sq => Place::Drop,
             sq if sq == online.down_sq + 1 => Place::Next,
             _ => Place::AfterGap,
         };
         let answers_hello = matches!(message, Some(Down::Welcome(_)))
             && online.greeting.asked.is_some_and(|(id, _)| Some(id) == header.re);
-        if place != Place::Drop {
-            online.down_sq = header.sq;
-        }
-        if place == Place::AfterGap {
-            online.greeting.after_gap(turn.now.monotonic);
-            self.drops.gaps += 1;
+        match place {
+            Place::Drop | Place::Aside => {}
+            Place::Next => online.down_sq = header.sq,
+            Place::AfterGap => {
+                online.down_sq = header.sq;
+                online.greeting.after_gap(turn.now.monotonic);
+                self.drops.gaps += 1;
+            }
         }
         if is_new_epoch {
             self.meta.highest_ce = header.ce;
@@ -83,6 +88,8 @@ impl Agent {
 
     fn on_message(&mut self, header: &Header, message: Down, turn: &mut Turn) {
         match message {
+            // Said aside, it tells nothing but the epoch that an edge restored from a backup has to jump above.
+            Down::Welcome(welcome) if header.sq == 0 && welcome.epoch <= self.meta.session.epoch => {}
             Down::Welcome(welcome) => self.on_welcome(header, &welcome, turn),
             Down::Set(set) => self.on_set(header, *set, turn),
             Down::Ping(ping) => {

@@ -19,7 +19,8 @@ pub(crate) fn bounded(mut text: String) -> String {
 }
 
 impl Agent {
-    /// The rule is now in this state. The same state and fault code again is no transition.
+    /// The rule is now in this state. The same state and fault code again is no transition, unless somebody on site is
+    /// the first to want it so.
     pub(crate) fn transition(
         &mut self,
         id: RuleId,
@@ -30,7 +31,11 @@ impl Agent {
     ) {
         let Some(rule) = self.rules.get_mut(&id) else { return };
         let run = &mut rule.record.run;
-        if run.state == state && run.fault.as_ref().map(|f| f.code) == fault.as_ref().map(|f| f.code) {
+        let is_told = by != By::Local || run.by == By::Local;
+        if is_told
+            && run.state == state
+            && run.fault.as_ref().map(|f| f.code) == fault.as_ref().map(|f| f.code)
+        {
             return;
         }
         let fault = fault.map(|f| Fault { detail: bounded(f.detail), ..f });

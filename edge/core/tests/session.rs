@@ -5,9 +5,11 @@ mod world;
 
 use tidegate_edge_core::{BridgeEvent, Effect, Input};
 use tidegate_model::code::FaultCode;
-use tidegate_model::ids::RuleId;
+use tidegate_model::ids::{MessageId, RuleId};
 use tidegate_model::placement::RunState;
-use tidegate_model::wire::{Counters, DesiredRun, Down, Inventory, Ping, Set, Up, Want, Welcome};
+use tidegate_model::wire::{
+    Counters, DesiredRun, Down, Envelope, Header, Inventory, Ping, Set, Up, Want, Welcome,
+};
 use uuid::Uuid;
 use world::{RULE, World, removal, set, wanted};
 
@@ -54,6 +56,38 @@ fn an_edge_restored_from_a_backup_jumps_above_what_the_controller_saw() {
     assert!(w.effects.iter().any(|e| matches!(e, Effect::HangUp { .. })));
     w.connect();
     assert_eq!(w.disk.meta.session.epoch, 501);
+}
+
+#[test]
+fn what_a_controller_says_aside_is_heard_outside_the_order() {
+    let mut w = World::welcomed();
+    let aside = |w: &mut World, message: &Down| {
+        let header = Header {
+            id: MessageId(Uuid::from_u128(99)),
+            re: None,
+            sid: w.disk.meta.session,
+            sq: 0,
+            ce: w.ce,
+            ts: w.now.wall.0,
+        };
+        w.handle(Input::Down(Envelope::down(header, message).to_bytes()));
+    };
+    // The controller believes this session dead and asks: each time it is answered, and no number is used up.
+    aside(&mut w, &Down::Ping(Ping { nonce: 5 }));
+    aside(&mut w, &Down::Ping(Ping { nonce: 5 }));
+    w.down(&Down::Ping(Ping { nonce: 6 }), None);
+    assert_eq!(w.kinds().iter().filter(|kind| **kind == "pong").count(), 3);
+    assert_eq!((w.agent.drops().repeated, w.agent.drops().gaps), (0, 0));
+    // It knows a higher epoch of this store: the edge jumps above it. A lower one means nothing.
+    let welcome = |w: &World, epoch| {
+        Down::Welcome(Welcome { want: Want::None, heartbeat_s: 60, time: w.now.wall, epoch })
+    };
+    let low = welcome(&w, 0);
+    aside(&mut w, &low);
+    assert!(w.sid.is_some() && !w.effects.iter().any(|e| matches!(e, Effect::HangUp { .. })));
+    let high = welcome(&w, 500);
+    aside(&mut w, &high);
+    assert!(w.effects.iter().any(|e| matches!(e, Effect::HangUp { .. })));
 }
 
 #[test]

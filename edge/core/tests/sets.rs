@@ -296,6 +296,25 @@ fn somebody_on_site_stops_and_starts_without_a_generation() {
 }
 
 #[test]
+fn what_somebody_on_site_wants_is_told_even_where_nothing_ran_yet() {
+    let mut w = World::welcomed();
+    w.set(set(1, 1, "sensors/#", Running));
+    assert_eq!(w.local(LocalAction::Stop), LocalAnswer::Done);
+    // The set is settled, and its result says that it does not run because somebody on site did not want it.
+    let result = w.results().pop().unwrap();
+    assert_eq!((result.code, result.run.state, result.run.by), (Code::Ok, RunState::NotRunning, By::Local));
+    assert_eq!(result.run.sequence, 1);
+    // A start on site that a crash interrupts is still a start on site.
+    assert_eq!(w.local(LocalAction::Start), LocalAnswer::Done);
+    w.reboot(2);
+    w.connect();
+    w.welcome(tidegate_model::wire::Want::None);
+    w.bridge(BridgeEvent::Running);
+    let report = w.reports().pop().unwrap();
+    assert_eq!((report.run.state, report.run.by), (RunState::Running, By::Local));
+}
+
+#[test]
 fn a_removed_rule_leaves_its_numbers_and_nothing_else() {
     let mut w = World::running();
     w.set(removal(2));
