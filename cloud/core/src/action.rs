@@ -23,6 +23,7 @@ use tidegate_model::version::Generation;
 use tidegate_model::wire::{Config, DesiredRun, Down, SecretValue, Set};
 
 use crate::controller::{Controller, Key, Turn};
+use crate::edge_message::follow_local;
 use crate::record::{Actor, Operation, PlacementRecord, Settled};
 use crate::rejection::Rejection;
 use crate::request::{Reply, WhenOffline};
@@ -335,6 +336,7 @@ impl Controller {
             // It will never be sent again by itself: what is wanted is what is there.
             record.target = record.committed.clone();
         }
+        follow_local(record);
         let (name, edge) = (record.name.clone(), record.edge.clone());
         let what = operation.action.map_or_else(|| "removal".to_owned(), |a| a.to_string());
         let text = if failed {

@@ -181,13 +181,10 @@ impl Controller {
             return;
         }
         reported.as_of = turn.now.wall;
-        let run = report.run;
-        follow_local(record, &run);
-        let text = run_text(record, &run);
+        reported.run = report.run;
+        let text = run_text(record, &record.reported.as_ref().expect("it was there above").run);
         let (name, edge) = (record.name.clone(), record.edge.clone());
-        if let Some(reported) = &mut record.reported {
-            reported.run = run;
-        }
+        follow_local(record);
         turn.touch(key);
         turn.tell_placement(&name, &edge, text);
     }
@@ -213,9 +210,6 @@ impl Controller {
         let counters = known.as_ref().map_or_else(Counters::default, |r| r.counters.clone());
         let newer = known.as_ref().is_none_or(|known| known.run.sequence < run.sequence);
         let text = newer.then(|| run_text(record, &run));
-        if newer {
-            follow_local(record, &run);
-        }
         let run = match known {
             Some(known) if !newer => known.run,
             Some(_) | None => run,
@@ -238,6 +232,7 @@ impl Controller {
             last.detail = "confirmed by a later report of the edge".to_owned();
         }
         record.reported = Some(Reported { generation, want, running, run, counters, as_of: wall });
+        follow_local(record);
         let (name, edge) = (record.name.clone(), record.edge.clone());
         turn.touch(key);
         if let Some(text) = text {
@@ -254,14 +249,18 @@ fn sent_keep(record: &PlacementRecord) -> bool {
 }
 
 /// Somebody on site stopped or started the rule: that is what is wanted now, so that the next sync does not undo it.
-fn follow_local(record: &mut PlacementRecord, run: &RunReport) {
-    if run.by == By::Local && record.operation.is_none() {
-        record.run = match run.state {
-            RunState::PausedManual => DesiredRun::Stopped,
-            RunState::Running | RunState::PausedFault => DesiredRun::Running,
-            RunState::NotRunning => record.run,
-        };
+/// While the edge has not heard the cloud's newest word, that word stands.
+pub(crate) fn follow_local(record: &mut PlacementRecord) {
+    let Some(reported) = &record.reported else { return };
+    if record.operation.is_some() || reported.generation != record.generation {
+        return;
     }
+    record.run = match (reported.run.state, reported.run.by) {
+        // It may have paused and recovered since somebody started it: what wants to run was started.
+        (RunState::Running | RunState::PausedFault, _) => DesiredRun::Running,
+        (RunState::PausedManual | RunState::NotRunning, By::Local) => DesiredRun::Stopped,
+        (RunState::PausedManual | RunState::NotRunning, By::Cloud | By::Agent) => record.run,
+    };
 }
 
 fn run_text(record: &PlacementRecord, run: &RunReport) -> String {

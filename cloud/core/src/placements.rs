@@ -63,7 +63,9 @@ impl Controller {
                 self.timers.clear(&TimerKey::Operation(key.0, key.1.clone()));
                 let mut record = new_placement(id, rule, edge, vars, desired);
                 record.generation = known.generation.next();
+                // The edge may not have heard of the removal, or not yet: what it holds is still what it said.
                 record.reported = known.reported;
+                record.committed = known.committed;
                 self.insert_placement(record);
             }
             None => self.insert_placement(new_placement(id, rule, edge, vars, desired)),

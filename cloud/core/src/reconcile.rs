@@ -136,7 +136,12 @@ impl Controller {
                     self.take_reported(turn, &key, facts);
                 }
                 Some(_) | None => {
-                    self.placement_mut(&key).record.reported = None;
+                    let record = &mut self.placement_mut(&key).record;
+                    record.reported = None;
+                    if record.target.is_none() {
+                        // Nothing was to be there, so nothing is lost.
+                        record.committed = None;
+                    }
                     turn.touch(&key);
                 }
             }

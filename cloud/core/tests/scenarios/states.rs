@@ -171,6 +171,33 @@ fn c13_a_stop_on_site_is_followed_so_that_a_sync_does_not_start_it_again() {
 }
 
 #[test]
+fn c13_a_stop_on_site_while_an_issue_is_under_way_is_followed_when_it_is_settled() {
+    let mut world = World::placed();
+    world.act("up", Action::Issue).unwrap();
+    let set = world.last_set().unwrap();
+    let run = RunReport { sequence: 1, by: By::Local, ..RunReport::never_ran() };
+    world.answer_with(&set, Code::Ok, Some(set.target), run, "");
+    assert_eq!(world.view("up").desired_run, DesiredRun::Stopped);
+    // Somebody starts it, it pauses and recovers before the cloud hears of it: it is started all the same.
+    let recovered = RunReport { sequence: 4, ..world.run(RunState::Running, By::Agent) };
+    world.report(recovered);
+    assert_eq!(world.view("up").desired_run, DesiredRun::Running);
+}
+
+#[test]
+fn a_rule_that_is_placed_again_before_its_removal_arrives_is_known_with_its_bytes() {
+    let mut world = World::issued();
+    let old = world.view("up").edge_digest;
+    world.ask(Request::Unplace { rule: rule_name("up"), edge: edge_id() }).unwrap();
+    world.save("up", "other/#").unwrap();
+    world.place("up").unwrap();
+    // The removal was lost: the edge says that it holds the old version still, and that can be stopped as it is.
+    world.connect();
+    assert_eq!(world.view("up").edge_digest, old);
+    assert_eq!(world.record().committed.as_ref().map(|t| t.at.digest), old);
+}
+
+#[test]
 fn c17_the_version_grows_by_one_and_an_unchanged_save_keeps_it() {
     let mut world = World::new();
     assert_eq!(world.save("up", "a").unwrap(), (Saved::Created, RuleVersion(1)));

@@ -342,6 +342,17 @@ impl World {
         let sequence = self.held.get(&set.rule).map_or(0, |h| h.run.sequence) + 1;
         let run =
             RunReport { sequence, state, fault: None, by: By::Cloud, since: self.now.wall, flapping: None };
+        self.answer_with(set, code, running, run, detail)
+    }
+
+    pub fn answer_with(
+        &mut self,
+        set: &Set,
+        code: Code,
+        running: Option<VersionDigest>,
+        run: RunReport,
+        detail: &str,
+    ) -> Set {
         assert!(
             set.config != Config::Keep || !set.present || running.is_some(),
             "keep needs something to keep"
