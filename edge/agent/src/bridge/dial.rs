@@ -33,7 +33,8 @@ pub(super) async fn dial(task: &Task, limit: Duration) -> Result<Dialled, LinkEr
     let name = format!("{}:{}", address.host, address.port);
     let slow = || LinkError::ConnectTimeout { address: name.clone(), after: limit };
     let started = tokio::time::Instant::now();
-    let mut stream = timeout(limit, connect(&address.host, address.port)).await.map_err(|_| slow())??;
+    let mut stream =
+        timeout(limit, connect(&address.host, address.port, limit)).await.map_err(|_| slow())??;
     let left = limit.saturating_sub(started.elapsed());
     let answer = timeout(left, log_in(&mut stream, &login(task), &name)).await;
     let silent = |_| LinkError::NoConnack { address: name.clone(), after: limit };
@@ -44,18 +45,21 @@ pub(super) async fn dial(task: &Task, limit: Duration) -> Result<Dialled, LinkEr
     Ok(Dialled { stream, buf, session_present: connack.session_present })
 }
 
-async fn connect(host: &str, port: u16) -> Result<TcpStream, LinkError> {
-    let addresses = lookup_host((host, port))
-        .await
-        .map_err(|source| LinkError::Resolve { host: host.to_owned(), source })?;
+/// Tries each address of the host for its share of the time: one that swallows packets must not hide the next.
+async fn connect(host: &str, port: u16, limit: Duration) -> Result<TcpStream, LinkError> {
+    let found = lookup_host((host, port)).await;
+    let addresses: Vec<_> =
+        found.map_err(|source| LinkError::Resolve { host: host.to_owned(), source })?.collect();
+    let share = limit / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut last = LinkError::NoAddress { host: host.to_owned() };
     for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
                 stream.set_nodelay(true)?;
                 return Ok(stream);
             }
-            Err(source) => last = LinkError::Connect { address: address.to_string(), source },
+            Ok(Err(source)) => last = LinkError::Connect { address: address.to_string(), source },
+            Err(_) => last = LinkError::ConnectTimeout { address: address.to_string(), after: share },
         }
     }
     Err(last)

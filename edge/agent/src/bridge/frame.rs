@@ -86,7 +86,24 @@ fn lengths(buf: &BytesMut) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use rumqttc::mqttbytes::{QoS, v4::Publish};
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_stand_still(kind in 0u8..=255, body in prop::collection::vec(any::<u8>(), 0..64)) {
+            let mut buf = BytesMut::from(&[kind, u8::try_from(body.len()).unwrap()][..]);
+            buf.extend_from_slice(&body);
+            let mut frames = Frames::default();
+            loop {
+                let before = buf.len();
+                match frames.next(&mut buf) {
+                    Ok(Some(_)) => prop_assert!(buf.len() < before),
+                    Ok(None) | Err(_) => break,
+                }
+            }
+        }
+    }
 
     #[test]
     fn an_oversized_publish_is_passed_over_in_pieces() {

@@ -28,7 +28,7 @@ use super::{
 /// Bytes asked from the socket at once.
 const READ_BYTES: usize = 64 << 10;
 /// How often the health of queue and local broker is looked at.
-const HEALTH_EVERY: Duration = Duration::from_millis(500);
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
 /// Longest goodbye.
 const GOODBYE: Duration = Duration::from_millis(500);
 
