@@ -1,0 +1,126 @@
+//! The agent on a gateway, and its command line.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::controller::{Answer, Controller, binary, run};
+use crate::ports;
+use crate::process::Process;
+use crate::wait::until;
+
+/// An agent with a data directory and a local broker whose address it keeps over restarts.
+pub struct Agent {
+    /// The edge that it is.
+    pub edge: String,
+    /// Where its local broker listens.
+    pub local: SocketAddr,
+    /// The process.
+    pub process: Process,
+    data: PathBuf,
+}
+
+impl Agent {
+    /// Makes an edge known with `tidegate edge create`, and starts its agent, which reaches the controller at `cloud`.
+    ///
+    /// # Panics
+    /// When the local broker does not listen.
+    #[must_use]
+    pub fn start(dir: &Path, controller: &Controller, edge: &str, cloud: SocketAddr) -> Self {
+        Self::with_users(dir, controller, edge, cloud, None)
+    }
+
+    /// The same, with a local broker that takes only these users.
+    ///
+    /// # Panics
+    /// When the local broker does not listen.
+    #[must_use]
+    pub fn with_users(
+        dir: &Path,
+        controller: &Controller,
+        edge: &str,
+        cloud: SocketAddr,
+        users: Option<&[(&str, &str)]>,
+    ) -> Self {
+        let local = ports::free();
+        let config = dir.join(format!("{edge}.toml"));
+        let shown = config.display().to_string();
+        controller.ok(&["edge", "create", edge, "--mqtt", &cloud.to_string(), "--out", &shown]);
+        let data = dir.join(edge);
+        let users_file = users.map(|users| {
+            let file = dir.join(format!("{edge}.users"));
+            let text: String = users.iter().map(|(user, password)| format!("{user}:{password}\n")).collect();
+            std::fs::write(&file, text).expect("the test's directory can be written");
+            file
+        });
+        let kept = data.clone();
+        let make = move || {
+            let mut command = Command::new(binary("tidegate-edge"));
+            command.arg("run").arg("--config").arg(&config).arg("--data-dir").arg(&kept);
+            command.args(["--listen", &local.to_string()]);
+            if let Some(file) = &users_file {
+                command.env("TIDEGATE_EDGE_LOCAL_USERS_FILE", file);
+            }
+            command
+        };
+        let process = Process::new(edge, make);
+        let mut agent = Self { edge: edge.to_owned(), local, process, data };
+        agent.wait_up();
+        agent
+    }
+
+    /// Waits until its local broker listens.
+    pub fn wait_up(&mut self) {
+        until(&format!("the local broker of {} listens", self.edge), || {
+            assert!(self.process.ended().is_none(), "{} ended:\n{}", self.edge, self.process.text());
+            std::net::TcpStream::connect(self.local).ok()
+        });
+    }
+
+    /// Starts it again after it was killed, and waits until its local broker listens.
+    pub fn start_again(&mut self) {
+        self.process.start();
+        self.wait_up();
+    }
+
+    /// A command of `tidegate-edge` on this gateway, over the control socket.
+    #[must_use]
+    pub fn cli(&self, args: &[&str]) -> Answer {
+        run(Command::new(binary("tidegate-edge")).args(args).arg("--data-dir").arg(&self.data))
+    }
+
+    /// The rules on this gateway, as the agent says them; `None` while it cannot be asked.
+    ///
+    /// # Panics
+    /// When the answer is no list.
+    #[must_use]
+    pub fn rules(&self) -> Option<Vec<Value>> {
+        let answer = self.cli(&["rules", "-o", "json"]);
+        let list = || answer.json()["items"].as_array().cloned();
+        (answer.code == 0).then(|| list().unwrap_or_else(|| panic!("no list of rules: {answer:?}")))
+    }
+
+    /// The rules that are committed on this gateway.
+    ///
+    /// # Panics
+    /// When the agent cannot be asked.
+    #[must_use]
+    pub fn committed(&self) -> Vec<Value> {
+        let mut rules = until(&format!("{} tells its rules", self.edge), || self.rules());
+        rules.retain(|rule| !rule["running"].is_null());
+        rules
+    }
+
+    /// One rule by its name, once it is there.
+    ///
+    /// # Panics
+    /// When it does not come.
+    #[must_use]
+    pub fn rule(&self, name: &str) -> Value {
+        until(&format!("{} has the rule {name}", self.edge), || {
+            self.rules()?.into_iter().find(|rule| rule["name"] == name)
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! Debian's mosquitto, as the remote broker.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use crate::ports;
+use crate::process::{Line, Process};
+use crate::wait::until;
+
+/// A mosquitto. It keeps its address over restarts and forgets everything else.
+pub struct Mosquitto {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The process.
+    pub process: Process,
+}
+
+impl Mosquitto {
+    /// One that takes everybody.
+    #[must_use]
+    pub fn open(dir: &Path) -> Self {
+        Self::start(dir, "allow_anonymous true\n")
+    }
+
+    /// One that takes only these users.
+    ///
+    /// # Panics
+    /// When `mosquitto_passwd` does not work.
+    #[must_use]
+    pub fn with_users(dir: &Path, users: &[(&str, &str)]) -> Self {
+        let file = dir.join("mosquitto.passwd");
+        std::fs::write(&file, "").expect("the test's directory can be written");
+        for (name, password) in users {
+            let made = Command::new("mosquitto_passwd").arg("-b").arg(&file).args([name, password]).output();
+            let made = made.expect("mosquitto_passwd is installed");
+            assert!(made.status.success(), "mosquitto_passwd: {}", String::from_utf8_lossy(&made.stderr));
+        }
+        Self::start(dir, &format!("allow_anonymous false\npassword_file {}\n", file.display()))
+    }
+
+    fn start(dir: &Path, access: &str) -> Self {
+        let address = ports::free();
+        let config: PathBuf = dir.join("mosquitto.conf");
+        let logs = ["error", "warning", "notice", "information", "subscribe", "unsubscribe"];
+        let logs: String = logs.iter().map(|kind| format!("log_type {kind}\n")).collect();
+        // It may read its files as the user who runs the tests; a sink that is slow for a moment loses nothing.
+        let text = format!(
+            "user root\nlistener {} {}\npersistence false\nmax_queued_messages 0\nlog_dest stderr\n{logs}{access}",
+            address.port(),
+            address.ip()
+        );
+        std::fs::write(&config, text).expect("the test's directory can be written");
+        let make = move || {
+            let mut command = Command::new("mosquitto");
+            command.arg("-c").arg(&config);
+            command
+        };
+        let mut mosquitto = Self { address, process: Process::new("mosquitto", make) };
+        mosquitto.wait_up();
+        mosquitto
+    }
+
+    /// Starts it again after [`Process::kill9`]; returns when it listens, with the time at which that was seen.
+    pub fn start_again(&mut self) -> Instant {
+        self.process.start();
+        self.wait_up()
+    }
+
+    fn wait_up(&mut self) -> Instant {
+        until("mosquitto listens", || {
+            assert!(self.process.ended().is_none(), "mosquitto ended: {}", self.process.text());
+            std::net::TcpStream::connect(self.address).ok().map(|_| Instant::now())
+        })
+    }
+
+    /// The lines of its log that say that this client connected, the newest last.
+    #[must_use]
+    pub fn connects(&self, client_id: &str) -> Vec<Line> {
+        let wanted = format!(" as {client_id} (");
+        let lines = self.process.lines().into_iter();
+        lines.filter(|l| l.text.contains("New client connected") && l.text.contains(&wanted)).collect()
+    }
+
+    /// Waits until this client connected more often than `before` times; when it did.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn wait_connect(&self, client_id: &str, before: usize) -> Line {
+        until(&format!("{client_id} connects to mosquitto"), || {
+            self.connects(client_id).into_iter().nth(before)
+        })
+    }
+}

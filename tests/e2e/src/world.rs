@@ -1,0 +1,121 @@
+//! A controller, one gateway and a remote broker, as most scenarios need them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::agent::Agent;
+use crate::controller::Controller;
+use crate::device::Device;
+use crate::mosquitto::Mosquitto;
+use crate::mqtt::Login;
+use crate::proxy::Proxy;
+use crate::rule::Rule;
+use crate::sink::Sink;
+use crate::wait::PATIENCE;
+
+/// The edge of every world.
+pub const EDGE: &str = "gw-1";
+
+/// A controller, a gateway that is online, and a remote broker.
+pub struct World {
+    /// The gateway.
+    pub agent: Agent,
+    /// The controller.
+    pub controller: Controller,
+    /// The remote broker.
+    pub remote: Mosquitto,
+    /// The cable from the gateway to the controller.
+    pub cable: Proxy,
+    // Last: it is removed when everything in it has ended.
+    dir: TempDir,
+}
+
+impl World {
+    /// With a remote broker that takes everybody.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_remote(Mosquitto::open)
+    }
+
+    /// With this remote broker.
+    ///
+    /// # Panics
+    /// When something does not start.
+    #[must_use]
+    pub fn with_remote(remote: impl FnOnce(&Path) -> Mosquitto) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let remote = remote(dir.path());
+        let controller = Controller::start(dir.path());
+        let cable = Proxy::to(controller.mqtt);
+        let agent = Agent::start(dir.path(), &controller, EDGE, cable.address);
+        controller.wait_link(PATIENCE, EDGE, "online");
+        Self { agent, controller, remote, cable, dir }
+    }
+
+    /// The directory of this world.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
+    /// Saves, places and issues a rule, and waits until it runs.
+    pub fn run_rule(&self, rule: &Rule) {
+        self.controller.apply_and_place(rule, EDGE);
+        self.controller.ok(&["issue", &rule.name, "--edge", EDGE, "--wait", "--timeout", "90s"]);
+        self.controller.wait_states(&rule.name, EDGE, "issued", "running");
+    }
+
+    /// Waits until nothing is under way for a rule and the gateway is heard, and holds what the cloud says to what the
+    /// agent says: *issued* only where version and digest are on the gateway.
+    ///
+    /// # Panics
+    /// When it does not come to rest, or the cloud claims what is not so.
+    #[must_use]
+    pub fn settled(&self, rule: &str) -> Value {
+        let placement = self.controller.wait(rule, EDGE, "at rest", |p| {
+            p["in_flight"].is_null() && p["last_known"] == false && p["link"] == "online"
+        });
+        self.hold_to_truth(rule, &placement);
+        placement
+    }
+
+    /// Panics when a placement says *issued* and the agent has another version or other bytes. Nothing may be issued
+    /// between the reading of the placement and this.
+    ///
+    /// # Panics
+    /// When the cloud claims what is not so.
+    pub fn hold_to_truth(&self, rule: &str, placement: &Value) {
+        if placement["issue_state"] == "issued" {
+            let running = &self.agent.rule(rule)["running"];
+            assert_eq!(running["version"], placement["version"], "a false issued: {placement:#}");
+            assert_eq!(running["digest"], placement["digest"], "a false issued: {placement:#}");
+        }
+    }
+
+    /// A sink at the remote broker for everything under the mountpoint of this world's edge.
+    #[must_use]
+    pub fn remote_sink(&self) -> Sink {
+        Sink::start(self.remote.address, Login::anonymous("remote-sink"), &format!("plant/{EDGE}/#"))
+    }
+
+    /// A device at the gateway's local broker that publishes to `sensors/…`.
+    #[must_use]
+    pub fn device(&self, pace: Duration) -> Device {
+        Device::start(self.agent.local, "device-1", pace, sensor_topic)
+    }
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The topics of the devices: five lines, in turn.
+#[must_use]
+pub fn sensor_topic(number: u64) -> String {
+    format!("sensors/line-{}", number % 5)
+}

@@ -1,0 +1,161 @@
+//! `kill -9` of the agent, of the controller and of both, while messages flow and while issuing: nothing that a device
+//! saw acknowledged is lost, order is kept, and the cloud never says *issued* where it is not so.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use tidegate_e2e::process::Process;
+use tidegate_e2e::world::EDGE;
+use tidegate_e2e::{Rule, World};
+
+/// A moment to kill at: spread over `span`, and the same in each run of the tests.
+fn moment(round: u64, span: Duration) -> Duration {
+    // The golden ratio spreads any number of rounds evenly.
+    let share = (round as f64 * 0.618_033_988_75).fract();
+    span.mul_f64(share)
+}
+
+#[test]
+fn kill_9_of_the_agent_loses_no_acknowledged_message_and_no_order() {
+    let mut world = World::new();
+    world.run_rule(&Rule::new("camera-up", world.remote.address));
+    let remote = world.remote_sink();
+    let device = world.device(Duration::from_millis(1));
+    device.publish_on();
+    for round in 0..8 {
+        device.wait_flow(50);
+        sleep(moment(round, Duration::from_millis(300)));
+        world.agent.process.kill9();
+        world.agent.start_again();
+    }
+    device.wait_flow(50);
+    let acked = device.finish();
+    assert!(device.connections() >= 9);
+    let copies = remote.expect_all_in_order(&acked);
+    world.agent.process.note(&format!("--- {} messages, {copies} copies", acked.len()));
+    world.controller.wait_states("camera-up", EDGE, "issued", "running");
+}
+
+#[test]
+fn kill_9_of_the_controller_stops_no_message_and_its_states_are_true_afterwards() {
+    let mut world = World::new();
+    let rule = Rule::new("camera-up", world.remote.address);
+    world.run_rule(&rule);
+    let remote = world.remote_sink();
+    let device = world.device(Duration::from_millis(1));
+    device.publish_on();
+    for _ in 0..3 {
+        device.wait_flow(100);
+        world.controller.process.kill9();
+        device.wait_flow(200);
+        remote.wait_flow(200);
+        world.controller.start_again();
+        let placement = world.controller.wait_states("camera-up", EDGE, "issued", "running");
+        world.hold_to_truth("camera-up", &placement);
+    }
+    assert_eq!(remote.expect_all_in_order(&device.finish()), 0);
+    assert_eq!(device.connections(), 1);
+    assert_eq!(world.remote.connects(&rule.client_id(EDGE)).len(), 1, "the bridge never noticed");
+}
+
+#[test]
+fn c07_kill_9_of_the_controller_while_issuing_never_yields_a_false_issued() {
+    let mut world = World::new();
+    let mut rule = Rule::new("camera-up", world.remote.address);
+    world.run_rule(&rule);
+    let remote = world.remote_sink();
+    let device = world.device(Duration::from_millis(2));
+    device.publish_on();
+    for round in 0..8 {
+        change(&mut rule, round);
+        world.controller.apply(&rule);
+        let mut sync = start_sync(&world, round);
+        sleep(moment(round, Duration::from_millis(250)));
+        world.controller.process.kill9();
+        // The command says that the server is gone, or it was done before.
+        sync.wait_end(tidegate_e2e::PATIENCE);
+        world.controller.start_again();
+        let placement = world.settled("camera-up");
+        if placement["issue_state"] != "issued" {
+            assert_eq!(placement["issue_state"], "updates_not_issued", "{placement:#}");
+            world.controller.ok(&["sync", "camera-up", "--edge", EDGE, "--wait"]);
+            assert_eq!(world.settled("camera-up")["issue_state"], "issued");
+        }
+    }
+    remote.expect_all_in_order(&device.finish());
+}
+
+#[test]
+fn c07_kill_9_of_the_agent_while_issuing_never_yields_a_false_issued() {
+    let mut world = World::new();
+    let mut rule = Rule::new("camera-up", world.remote.address);
+    world.run_rule(&rule);
+    let remote = world.remote_sink();
+    let device = world.device(Duration::from_millis(2));
+    device.publish_on();
+    for round in 0..10 {
+        change(&mut rule, round);
+        world.controller.apply(&rule);
+        let mut sync = start_sync(&world, round);
+        sleep(moment(round, Duration::from_millis(250)));
+        world.agent.process.kill9();
+        world.agent.start_again();
+        sync.wait_end(tidegate_e2e::PATIENCE);
+        let placement = world.settled("camera-up");
+        if placement["issue_state"] != "issued" {
+            // Killed before the command was even given: refused, as the edge was offline.
+            assert_eq!(placement["issue_state"], "updates_not_issued", "{placement:#}");
+            world.controller.ok(&["sync", "camera-up", "--edge", EDGE, "--wait"]);
+            assert_eq!(world.settled("camera-up")["issue_state"], "issued");
+        }
+        device.wait_flow(20);
+    }
+    remote.expect_all_in_order(&device.finish());
+}
+
+#[test]
+fn c07_kill_9_of_both_while_messages_flow_and_while_issuing() {
+    let mut world = World::new();
+    let mut rule = Rule::new("camera-up", world.remote.address);
+    world.run_rule(&rule);
+    let remote = world.remote_sink();
+    let device = world.device(Duration::from_millis(1));
+    device.publish_on();
+    for round in 0..6 {
+        device.wait_flow(50);
+        change(&mut rule, round);
+        world.controller.apply(&rule);
+        let mut sync = start_sync(&world, round);
+        sleep(moment(round, Duration::from_millis(250)));
+        world.controller.process.kill9();
+        world.agent.process.kill9();
+        sync.wait_end(tidegate_e2e::PATIENCE);
+        // The gateway runs from its own disk, without the cloud.
+        world.agent.start_again();
+        remote.wait_flow(100);
+        world.controller.start_again();
+        let placement = world.settled("camera-up");
+        if placement["issue_state"] != "issued" {
+            assert_eq!(placement["issue_state"], "updates_not_issued", "{placement:#}");
+            world.controller.ok(&["sync", "camera-up", "--edge", EDGE, "--wait"]);
+            assert_eq!(world.settled("camera-up")["issue_state"], "issued");
+        }
+    }
+    world.controller.wait_states("camera-up", EDGE, "issued", "running");
+    remote.expect_all_in_order(&device.finish());
+}
+
+/// Another version: now of the topics only, now of the connection too.
+fn change(rule: &mut Rule, round: u64) {
+    rule.forwards = vec!["sensors/#".to_owned(), format!("round-{round}/#")];
+    if round % 2 == 1 {
+        rule.keep_alive = format!("{}s", 10 + round);
+    }
+}
+
+/// `tidegate sync --wait` beside the test.
+fn start_sync(world: &World, round: u64) -> Process {
+    let sync =
+        world.controller.repeatable(&["sync", "camera-up", "--edge", EDGE, "--wait", "--timeout", "30s"]);
+    Process::new(format!("sync of round {round}"), sync)
+}

@@ -1,0 +1,11 @@
+//! The scenarios: what Tidegate promises, tried on real processes. Each is a story that an operator could tell.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod access;
+mod cables;
+mod clients;
+mod crashes;
+mod dev;
+mod flow;
+mod run_states;
