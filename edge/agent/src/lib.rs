@@ -1,3 +1,26 @@
 //! The agent on a gateway: store, cloud session, local broker, bridges.
+//!
+//! The shell around `tidegate-edge-core`: it turns what happens into inputs, makes decisions durable, then acts. The
+//! one loop is in `run.rs`; everything else is a hand of it.
+//!
+//! ```text
+//! devices -> local broker -> intake (tap) -> queues -> bridges -> remote brokers
+//!                                                         |
+//! controller <-> cloud session <-> the loop (core, store) <- control socket
+//! ```
+
+mod bridges;
+mod clock;
+mod cloud;
+pub mod control;
+mod intake;
+mod local;
+mod run;
+pub mod settings;
+mod store;
 
 pub mod bridge;
+
+pub use run::{Gateway, RunError, run};
+pub use settings::AgentConfig;
+pub use store::StoreError;

@@ -10,17 +10,6 @@ use tidegate_model::code::FaultCode;
 
 use super::{Rig, Timing, peer::Peer};
 
-fn quick() -> Timing {
-    Timing {
-        connect: Duration::from_millis(300),
-        subscribe: Duration::from_millis(300),
-        acknowledge: Duration::from_millis(400),
-        silence: Duration::from_millis(100),
-        ping: Duration::from_millis(300),
-        ..Timing::default()
-    }
-}
-
 #[tokio::test]
 async fn every_connack_code_has_its_fault() {
     for (code, fault) in [
@@ -69,7 +58,8 @@ async fn nobody_listens() {
 #[tokio::test]
 async fn connect_without_an_answer() {
     let peer = Peer::new().await;
-    let mut rig = Rig::start_with(&peer, &[], quick(), false);
+    let timing = Timing { connect: Duration::from_millis(200), ..Timing::default() };
+    let mut rig = Rig::start_with(&peer, &[], timing, false);
     let _conn = peer.accept().await;
     assert!(rig.fault(FaultCode::KeepAlive).await.contains("did not answer CONNECT"));
 }
@@ -91,7 +81,8 @@ async fn a_refused_subscription_names_its_filter() {
 #[tokio::test]
 async fn subscribe_without_an_answer() {
     let peer = Peer::new().await;
-    let mut rig = Rig::start_with(&peer, &["a/#"], quick(), false);
+    let timing = Timing { subscribe: Duration::from_millis(200), ..Timing::default() };
+    let mut rig = Rig::start_with(&peer, &["a/#"], timing, false);
     let mut conn = peer.log_in().await;
     conn.subscribe().await;
     rig.fault(FaultCode::KeepAlive).await;
@@ -100,7 +91,8 @@ async fn subscribe_without_an_answer() {
 #[tokio::test]
 async fn a_silent_link_is_noticed() {
     let peer = Peer::new().await;
-    let mut rig = Rig::start_with(&peer, &[], quick(), false);
+    let (silence, ping) = (Duration::from_millis(50), Duration::from_secs(1));
+    let mut rig = Rig::start_with(&peer, &[], Timing { silence, ping, ..Timing::default() }, false);
     let mut conn = peer.log_in().await;
     rig.running(1).await;
     for _ in 0..3 {
@@ -114,7 +106,9 @@ async fn a_silent_link_is_noticed() {
 #[tokio::test]
 async fn a_broker_that_answers_pings_and_acknowledges_nothing_is_noticed() {
     let peer = Peer::new().await;
-    let mut rig = Rig::start_with(&peer, &[], quick(), false);
+    let (silence, acknowledge) = (Duration::from_millis(50), Duration::from_millis(400));
+    let timing = Timing { silence, acknowledge, ..Timing::default() };
+    let mut rig = Rig::start_with(&peer, &[], timing, false);
     rig.put(1..=1, 1);
     let mut conn = peer.log_in().await;
     rig.running(1).await;

@@ -1,0 +1,282 @@
+//! The bridges and queues of all rules: does what the core orders, and says what came of it. Decides nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tidegate_edge_core::{BridgeEvent, Order};
+use tidegate_edge_queue::{Queue, QueueError};
+use tidegate_model::code::FaultCode;
+use tidegate_model::ids::RuleId;
+use tidegate_model::rule::{EdgeQueue, EdgeRule, Secret};
+use tidegate_model::wire::{Counters, Fault, SecretValue};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::bridge::{Bridge, Notice, Parts, Task, Timing, queue_config};
+use crate::clock;
+use crate::intake::Intake;
+use crate::local::{BrokerSlot, RuleSink};
+
+/// What every rule has a share in.
+pub(crate) struct Bridges {
+    dir: PathBuf,
+    intake: Arc<Intake>,
+    broker: BrokerSlot,
+    events: mpsc::Sender<Notice>,
+    cancel: CancellationToken,
+    rules: BTreeMap<RuleId, Entry>,
+    last_origin: u64,
+}
+
+/// What there is of one rule.
+struct Entry {
+    outgoing: Queue,
+    incoming: Queue,
+    origin: u64,
+    bridge: Option<Bridge>,
+    /// An earlier bridge that is saying goodbye.
+    ending: Option<JoinHandle<()>>,
+    /// What earlier bridges of this process moved.
+    before: Counters,
+}
+
+impl Bridges {
+    pub fn new(dir: PathBuf, intake: Arc<Intake>, broker: BrokerSlot, events: mpsc::Sender<Notice>) -> Self {
+        let cancel = CancellationToken::new();
+        Self { dir, intake, broker, events, cancel, rules: BTreeMap::new(), last_origin: 0 }
+    }
+
+    /// Takes in under these forwards. `Some`: the queue cannot be used.
+    pub async fn take_in(&mut self, rule: RuleId, config: Arc<EdgeRule>) -> Option<BridgeEvent> {
+        match self.entry(rule, &config.queue).await {
+            Ok(entry) => {
+                entry.outgoing.reconfigure(queue_config(&config.queue));
+                entry.incoming.reconfigure(queue_config(&config.queue));
+                let (origin, queue) = (entry.origin, entry.outgoing.clone());
+                self.intake.set(rule, origin, config, queue);
+                None
+            }
+            Err(error) => Some(disk_fault(rule, &error)),
+        }
+    }
+
+    pub fn take_in_nothing(&self, rule: RuleId) {
+        self.intake.remove(rule);
+    }
+
+    /// Runs a bridge from scratch. `Some`: it cannot be.
+    pub async fn start(
+        &mut self,
+        rule: RuleId,
+        order: Order,
+        config: Arc<EdgeRule>,
+        secrets: &[SecretValue],
+    ) -> Option<BridgeEvent> {
+        let (events, broker, cancel) = (self.events.clone(), self.broker.clone(), self.cancel.clone());
+        let entry = match self.entry(rule, &config.queue).await {
+            Ok(entry) => entry,
+            Err(error) => return Some(disk_fault(rule, &error)),
+        };
+        entry.end_bridge();
+        // The remote broker must not see both: they bear the same client id.
+        if let Some(ending) = entry.ending.take() {
+            let _ = ending.await;
+        }
+        let parts = Parts {
+            rule,
+            outgoing: entry.outgoing.clone(),
+            incoming: entry.incoming.clone(),
+            sink: Arc::new(RuleSink { broker, origin: entry.origin }),
+            events,
+            timing: Timing::default(),
+        };
+        entry.bridge = Some(Bridge::start(parts, task(order, config, secrets), &cancel));
+        None
+    }
+
+    /// Changes a bridge that is there, or starts it.
+    pub async fn reconfigure(
+        &mut self,
+        rule: RuleId,
+        order: Order,
+        config: Arc<EdgeRule>,
+        secrets: &[SecretValue],
+    ) -> Option<BridgeEvent> {
+        match self.rules.get(&rule).and_then(|entry| entry.bridge.as_ref()) {
+            Some(bridge) => {
+                bridge.reconfigure(task(order, config, secrets));
+                None
+            }
+            None => self.start(rule, order, config, secrets).await,
+        }
+    }
+
+    pub fn stop(&mut self, rule: RuleId) {
+        if let Some(entry) = self.rules.get_mut(&rule) {
+            entry.end_bridge();
+        }
+    }
+
+    /// Deletes what is queued for a rule that was removed.
+    pub async fn destroy(&mut self, rule: RuleId) {
+        self.intake.remove(rule);
+        let mut entry = self.rules.remove(&rule);
+        if let Some(entry) = &mut entry {
+            entry.end_bridge();
+            if let Some(ending) = entry.ending.take() {
+                let _ = ending.await;
+            }
+        }
+        let dir = self.dir.join(rule.to_string());
+        let removed = tokio::task::spawn_blocking(move || {
+            if let Some(entry) = entry {
+                entry.outgoing.close();
+                entry.incoming.close();
+            }
+            for queue in [queue_dir(&dir, Direction::Outgoing), queue_dir(&dir, Direction::Incoming)] {
+                Queue::destroy(&queue)?;
+            }
+            match std::fs::remove_dir(&dir) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    Err(QueueError::Io { dir, doing: "remove the directory", source: e })
+                }
+                Ok(()) | Err(_) => Ok(()),
+            }
+        });
+        match removed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(rule.id = %rule, %error, "the queue of a removed rule stays on disk")
+            }
+            Err(error) => {
+                tracing::error!(rule.id = %rule, %error, "deleting the queue of a removed rule panicked")
+            }
+        }
+    }
+
+    /// What every rule with a bridge has moved.
+    pub fn counters(&self) -> Vec<(RuleId, Counters)> {
+        self.rules.keys().filter_map(|rule| Some((*rule, self.counters_of(*rule)?))).collect()
+    }
+
+    /// What one rule has moved; `None`: it has no bridge.
+    pub fn counters_of(&self, rule: RuleId) -> Option<Counters> {
+        let entry = self.rules.get(&rule)?;
+        let now = entry.bridge.as_ref()?.counters(clock::wall().0);
+        Some(sum(&entry.before, now))
+    }
+
+    /// Ends every bridge, at the same time.
+    pub async fn stop_all(&mut self) {
+        self.cancel.cancel();
+        for entry in self.rules.values_mut() {
+            entry.end_bridge();
+        }
+        for entry in self.rules.values_mut() {
+            if let Some(ending) = entry.ending.take() {
+                let _ = ending.await;
+            }
+        }
+    }
+
+    /// Closes every queue. Blocks until what was handed over is on disk.
+    pub fn close(self) {
+        for entry in self.rules.into_values() {
+            entry.outgoing.close();
+            entry.incoming.close();
+        }
+    }
+
+    async fn entry(&mut self, rule: RuleId, bounds: &EdgeQueue) -> Result<&mut Entry, QueueError> {
+        if !self.rules.contains_key(&rule) {
+            let (dir, config) = (self.dir.join(rule.to_string()), queue_config(bounds));
+            let opened = tokio::task::spawn_blocking(move || {
+                let open = |direction| open_queue(&queue_dir(&dir, direction), config.clone());
+                Ok((open(Direction::Outgoing)?, open(Direction::Incoming)?))
+            });
+            let (outgoing, incoming) = opened.await.unwrap_or_else(|error| {
+                let dir = self.dir.join(rule.to_string());
+                Err(QueueError::Io { dir, doing: "finish the opening", source: std::io::Error::other(error) })
+            })?;
+            self.last_origin += 1;
+            let (origin, before) = (self.last_origin, Counters::default());
+            let entry = Entry { outgoing, incoming, origin, bridge: None, ending: None, before };
+            self.rules.insert(rule, entry);
+        }
+        Ok(self.rules.get_mut(&rule).expect("it was there, or was inserted just now"))
+    }
+}
+
+impl Entry {
+    fn end_bridge(&mut self) {
+        let Some(bridge) = self.bridge.take() else { return };
+        self.before = sum(&self.before, bridge.counters(clock::wall().0));
+        let earlier = self.ending.take();
+        self.ending = Some(tokio::spawn(async move {
+            if let Some(earlier) = earlier {
+                let _ = earlier.await;
+            }
+            bridge.stop().await;
+        }));
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Outgoing,
+    Incoming,
+}
+
+fn queue_dir(rule: &Path, direction: Direction) -> PathBuf {
+    rule.join(match direction {
+        Direction::Outgoing => "out",
+        Direction::Incoming => "in",
+    })
+}
+
+fn open_queue(dir: &Path, config: tidegate_edge_queue::QueueConfig) -> Result<Queue, QueueError> {
+    std::fs::create_dir_all(dir).map_err(|source| QueueError::Io {
+        dir: dir.to_owned(),
+        doing: "make the directory",
+        source,
+    })?;
+    let (queue, recovery) = Queue::open(dir, config, clock::wall().0)?;
+    if recovery.skipped_bad > 0 || recovery.cursor_lost {
+        tracing::warn!(
+            queue.dir = %dir.display(),
+            queue.skipped = recovery.skipped_bad,
+            queue.cursor_lost = recovery.cursor_lost,
+            "a queue was damaged"
+        );
+    }
+    Ok(queue)
+}
+
+fn disk_fault(rule: RuleId, error: &QueueError) -> BridgeEvent {
+    let detail = match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    tracing::error!(rule.id = %rule, error = %detail, "a queue cannot be used");
+    BridgeEvent::Faulted(Fault { code: FaultCode::Disk, detail })
+}
+
+fn task(order: Order, rule: Arc<EdgeRule>, secrets: &[SecretValue]) -> Task {
+    let named = rule.remote.password.as_ref();
+    let value = named.and_then(|name| secrets.iter().find(|s| s.id == name.id && s.version == name.version));
+    let password = value.map(|secret| Secret::new(secret.value.clone()));
+    Task { order, rule, password }
+}
+
+/// What earlier bridges moved and what this one moved; what waits is not a sum, and the queue keeps its own drops.
+fn sum(before: &Counters, now: Counters) -> Counters {
+    Counters {
+        forwarded: before.forwarded + now.forwarded,
+        received: before.received + now.received,
+        reconnects: before.reconnects + now.reconnects,
+        last_error: now.last_error.or_else(|| before.last_error.clone()),
+        ..now
+    }
+}

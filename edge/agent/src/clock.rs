@@ -1,0 +1,34 @@
+//! The clocks of the process, as the core wants them.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tidegate_model::time::{Monotonic, Now, Wall};
+
+/// Counts from the moment it was made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    pub fn new() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    pub fn now(&self) -> Now {
+        let elapsed = i64::try_from(self.start.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Now { monotonic: Monotonic(elapsed), wall: wall() }
+    }
+
+    /// When this moment of the core comes; rounded up, so that the deadline has passed then.
+    pub fn instant(&self, at: Monotonic) -> tokio::time::Instant {
+        let ms = u64::try_from(at.0).unwrap_or(0).saturating_add(1);
+        (self.start + Duration::from_millis(ms.min(365 * 86_400_000))).into()
+    }
+}
+
+/// Wall clock.
+pub(crate) fn wall() -> Wall {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wall(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

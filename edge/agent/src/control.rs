@@ -1,0 +1,276 @@
+//! The control socket: somebody on this machine asks the running agent. One JSON object per line each way.
+//!
+//! The socket lies in the data directory, which only its owner may enter. Decides nothing: the loop answers.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidegate_edge_core::{Drops, LinkView, LocalAction, LocalAnswer, RuleView};
+use tidegate_model::code::Code;
+use tidegate_model::ids::{EdgeId, SessionId};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Longest line of a request, in bytes.
+const MAX_REQUEST_BYTES: u64 = 4 * 1024;
+/// Longest line of an answer, in bytes: every rule with its counters.
+const MAX_ANSWER_BYTES: u64 = 4 << 20;
+/// Clients at the same time.
+const MAX_CLIENTS: usize = 16;
+/// How long a client may take for a request, and the loop for its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the control socket of an agent is.
+#[must_use]
+pub fn socket_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("control.sock")
+}
+
+/// What can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// How the agent is.
+    Status,
+    /// Its rules.
+    Rules,
+    /// Run a rule, by name or id.
+    Start {
+        /// Which.
+        rule: String,
+    },
+    /// Pause a rule, by name or id.
+    Stop {
+        /// Which.
+        rule: String,
+    },
+}
+
+/// How the agent is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its name.
+    pub edge: EdgeId,
+    /// Version of its software.
+    pub version: String,
+    /// The connection to the controller.
+    pub link: LinkView,
+    /// The last session that was tried.
+    pub session: SessionId,
+    /// Address of the controller's broker.
+    pub controller: String,
+    /// Highest controller epoch that was accepted.
+    pub controller_epoch: u64,
+    /// Where devices connect.
+    pub local: SocketAddr,
+    /// How many rules it holds.
+    pub rules: usize,
+    /// Messages of the controller that had no effect.
+    pub drops: Drops,
+}
+
+/// An answer, one line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// To [`Request::Status`].
+    Status(Status),
+    /// To [`Request::Rules`], by name.
+    Rules(Vec<RuleView>),
+    /// A start or stop is on disk; `false`: it was so already.
+    Done {
+        /// Whether anything changed.
+        changed: bool,
+    },
+    /// It is not possible.
+    Error {
+        /// For programs.
+        code: Code,
+        /// For people.
+        detail: String,
+    },
+}
+
+/// A question to the loop.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    Status(oneshot::Sender<Reply>),
+    Rules(oneshot::Sender<Reply>),
+    Act { rule: String, action: LocalAction, reply: oneshot::Sender<Reply> },
+}
+
+/// The loop's answer.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Status(Status),
+    Rules(Vec<RuleView>),
+    Acted(LocalAnswer),
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        match reply {
+            Reply::Status(status) => Self::Status(status),
+            Reply::Rules(rules) => Self::Rules(rules),
+            Reply::Acted(LocalAnswer::Done) => Self::Done { changed: true },
+            Reply::Acted(LocalAnswer::Already) => Self::Done { changed: false },
+            Reply::Acted(LocalAnswer::Refused(why)) => {
+                Self::Error { code: Code::UnknownRule, detail: why.to_string() }
+            }
+        }
+    }
+}
+
+/// Serves the socket until it is dropped, and removes it then.
+#[derive(Debug)]
+pub(crate) struct Server {
+    path: PathBuf,
+    _stop: DropGuard,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have been removed by hand.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Server {
+    /// Opens the socket. What an agent that was killed left there is removed: the caller holds the directory's lock.
+    pub fn start(path: &Path, asks: mpsc::Sender<Ask>) -> std::io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        let stop = CancellationToken::new();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, asks)));
+        Ok(Self { path: path.to_owned(), _stop: stop.drop_guard() })
+    }
+}
+
+async fn accept(listener: UnixListener, asks: mpsc::Sender<Ask>) {
+    let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
+    loop {
+        let Ok(permit) = Arc::clone(&clients).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let asks = asks.clone();
+                tokio::spawn(async move {
+                    let _permit = permit;
+                    if let Err(error) = serve(stream, &asks).await {
+                        tracing::debug!(%error, "a client of the control socket went away");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the control socket does not accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: UnixStream, asks: &mpsc::Sender<Ask>) -> std::io::Result<()> {
+    let (reading, mut writing) = stream.into_split();
+    let mut lines = tokio::io::BufReader::new(reading);
+    loop {
+        let mut line = String::new();
+        let mut bounded = (&mut lines).take(MAX_REQUEST_BYTES);
+        let Ok(Ok(1..)) = tokio::time::timeout(PATIENCE, bounded.read_line(&mut line)).await else {
+            return Ok(());
+        };
+        let answer = match serde_json::from_str(&line) {
+            Ok(request) => ask(request, asks).await,
+            Err(error) => Answer::Error {
+                code: Code::BadMessage,
+                detail: format!("the request cannot be read: {error}"),
+            },
+        };
+        let mut bytes = serde_json::to_vec(&answer)?;
+        bytes.push(b'\n');
+        writing.write_all(&bytes).await?;
+        if !line.ends_with('\n') {
+            return Ok(());
+        }
+    }
+}
+
+async fn ask(request: Request, asks: &mpsc::Sender<Ask>) -> Answer {
+    let (reply, answer) = oneshot::channel();
+    let ask = match request {
+        Request::Status => Ask::Status(reply),
+        Request::Rules => Ask::Rules(reply),
+        Request::Start { rule } => Ask::Act { rule, action: LocalAction::Start, reply },
+        Request::Stop { rule } => Ask::Act { rule, action: LocalAction::Stop, reply },
+    };
+    let busy = || Answer::Error {
+        code: Code::Busy,
+        detail: "the agent did not answer in time; try again".to_owned(),
+    };
+    if tokio::time::timeout(PATIENCE, asks.send(ask)).await.is_err() {
+        return busy();
+    }
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(reply)) => reply.into(),
+        Ok(Err(_)) | Err(_) => busy(),
+    }
+}
+
+/// Why an agent could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No agent listens there.
+    #[error("no agent answers at {}: {source}; is it running with this data directory?", path.display())]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The socket belongs to somebody else.
+    #[error("not allowed to use {}; run this as the agent's user", path.display())]
+    NotAllowed {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// It answered too late, or not in our words.
+    #[error("the agent gave no answer that could be read: {0}")]
+    Answer(std::io::Error),
+}
+
+/// Asks the agent that runs on this data directory. Blocks, for 12 s at the most.
+///
+/// # Errors
+/// [`CallError`]: nobody is there, not allowed, or no answer.
+pub fn call(data_dir: &Path, request: &Request) -> Result<Answer, CallError> {
+    let path = socket_path(data_dir);
+    let mut stream = BlockingStream::connect(&path).map_err(|source| {
+        if source.kind() == std::io::ErrorKind::PermissionDenied {
+            CallError::NotAllowed { path: path.clone() }
+        } else {
+            CallError::Unreachable { path: path.clone(), source }
+        }
+    })?;
+    let patience = Some(PATIENCE + Duration::from_secs(2));
+    let mut exchange = || -> std::io::Result<Answer> {
+        stream.set_read_timeout(patience)?;
+        stream.set_write_timeout(patience)?;
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        stream.write_all(&line)?;
+        let mut answer = String::new();
+        BufReader::new(&stream).take(MAX_ANSWER_BYTES).read_line(&mut answer)?;
+        Ok(serde_json::from_str(&answer)?)
+    };
+    exchange().map_err(CallError::Answer)
+}

@@ -1,0 +1,239 @@
+//! The agent's settings: one TOML file, then the environment, then flags. Unknown keys are refused, and all problems are
+//! told at once.
+//!
+//! Reads the files that settings name (password, users, policy). The only module of the agent that looks at the
+//! environment.
+
+mod files;
+mod layers;
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use tidegate_edge_core::Policy;
+use tidegate_model::ids::{AccountId, EdgeId};
+use tidegate_model::rule::Secret;
+
+pub use layers::{DATA_DIR_ENV, DEFAULT_DATA_DIR, Flags};
+use layers::{Layers, Source};
+
+/// Port of the controller's broker where the URL names none.
+const MQTT_PORT: u16 = 1883;
+
+/// Everything that an agent needs to run.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// The gateway's name, as the cloud knows it.
+    pub name: EdgeId,
+    /// The account that it belongs to.
+    pub account: AccountId,
+    /// The controller's broker.
+    pub controller: ControllerAddress,
+    /// User name at the controller's broker; the gateway's name unless set.
+    pub username: String,
+    /// Password at the controller's broker; `None`: an anonymous login.
+    pub password: Option<Secret>,
+    /// Where everything is kept; made with mode 0700 when missing.
+    pub data_dir: PathBuf,
+    /// Where devices connect; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Who may connect there.
+    pub local: LocalAccess,
+    /// What the site allows rules to do.
+    pub policy: Policy,
+}
+
+/// Host and port of the controller's broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControllerAddress {
+    /// Name or address; an IPv6 address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl std::fmt::Display for ControllerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') {
+            write!(f, "mqtt://[{host}]:{port}")
+        } else {
+            write!(f, "mqtt://{host}:{port}")
+        }
+    }
+}
+
+/// Who may connect to the local broker.
+#[derive(Debug, Clone)]
+pub enum LocalAccess {
+    /// Everybody who reaches it.
+    Anonymous,
+    /// These users with their passwords.
+    Users(Vec<(String, Secret)>),
+}
+
+/// One thing that is wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting and where it comes from, as in `local.listen (file agent.toml)`.
+    pub place: String,
+    /// What is wrong and what to do.
+    pub what: String,
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.text())]
+pub struct InvalidSettings(pub Vec<Problem>);
+
+impl InvalidSettings {
+    fn text(&self) -> String {
+        let mut out = String::from("the settings cannot be used:");
+        for Problem { place, what } in &self.0 {
+            // A text takes everything.
+            let _ = write!(out, "\n  {place}: {what}");
+        }
+        out
+    }
+}
+
+impl AgentConfig {
+    /// Reads file, environment and flags of this process.
+    ///
+    /// # Errors
+    /// [`InvalidSettings`]: every problem at once.
+    pub fn from_process(file: Option<&Path>, flags: &Flags) -> Result<Self, InvalidSettings> {
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        });
+        Self::from_layers(file, environment, flags)
+    }
+
+    fn from_layers(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        flags: &Flags,
+    ) -> Result<Self, InvalidSettings> {
+        let mut layers = Layers::read(file, environment, flags);
+        let name =
+            layers.required("name", "name this gateway as it is registered in the cloud", |t| EdgeId::new(t));
+        let account =
+            layers.optional("account", |t| AccountId::new(t)).unwrap_or_else(AccountId::default_account);
+        let controller = layers.required("controller.url", "write mqtt://host or mqtt://host:port", address);
+        let username = layers.text("controller.username");
+        let password = password(&mut layers);
+        let data_dir = layers.path("data_dir").unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
+        let listen = layers
+            .optional("local.listen", |text| {
+                text.parse::<SocketAddr>()
+                    .map_err(|_| "write an address and a port, as in 127.0.0.1:1883".to_owned())
+            })
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], MQTT_PORT)));
+        let local = access(&mut layers, listen);
+        let policy = match layers.path("policy_file") {
+            Some(path) => layers.check("policy_file", files::policy(&path)).unwrap_or_default(),
+            None => Policy::default(),
+        };
+        let problems = layers.problems();
+        match (name, controller) {
+            (Some(name), Some(controller)) if problems.is_empty() => {
+                let username = username.unwrap_or_else(|| name.to_string());
+                Ok(Self { name, account, controller, username, password, data_dir, listen, local, policy })
+            }
+            _ => Err(InvalidSettings(problems)),
+        }
+    }
+
+    /// The settings in force, for people; passwords are hidden.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
+        let local = match &self.local {
+            LocalAccess::Anonymous => "everybody".to_owned(),
+            LocalAccess::Users(users) => {
+                list(&users.iter().map(|(user, _)| format!("{user} (password ******)")).collect::<Vec<_>>())
+            }
+        };
+        let hosts = self.policy.hosts.as_ref().map_or_else(|| "any".to_owned(), |hosts| list(hosts));
+        let topics = self.policy.topics.as_ref().map_or_else(
+            || "any".to_owned(),
+            |topics| list(&topics.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        );
+        let queue =
+            self.policy.max_queue_bytes.map_or_else(|| "any".to_owned(), |bytes| format!("{bytes} bytes"));
+        let password = if self.password.is_some() { "******" } else { "none" };
+        format!(
+            "name                 {}\naccount              {}\ncontroller.url       {}\ncontroller.username  {}\n\
+             controller.password  {password}\ndata_dir             {}\nlocal.listen         {}\nlocal users          {local}\n\
+             policy hosts         {hosts}\npolicy topics        {topics}\npolicy queue         {queue}\n",
+            self.name,
+            self.account,
+            self.controller,
+            self.username,
+            self.data_dir.display(),
+            self.listen
+        )
+    }
+}
+
+fn address(url: &str) -> Result<ControllerAddress, String> {
+    let rest = match url.split_once("://") {
+        Some(("mqtt", rest)) => rest.trim_end_matches('/'),
+        Some(("mqtts", _)) => {
+            return Err("TLS comes in a later release; use mqtt:// over a private network".to_owned());
+        }
+        Some(_) | None => return Err("write mqtt://host or mqtt://host:port".to_owned()),
+    };
+    if rest.contains('@') {
+        return Err("put the password into controller.password_file, not into the URL".to_owned());
+    }
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => {
+            let port = port.parse().ok().filter(|port| *port != 0);
+            (host, port.ok_or_else(|| format!("the port of '{url}' is not a number from 1 to 65535"))?)
+        }
+        Some(_) | None => (rest, MQTT_PORT),
+    };
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    if host.is_empty() || host.contains(['/', '?', '#', ' ']) {
+        return Err(format!("'{url}' names no host; write mqtt://host or mqtt://host:port"));
+    }
+    Ok(ControllerAddress { host: host.to_owned(), port })
+}
+
+fn password(layers: &mut Layers) -> Option<Secret> {
+    let inline = layers.take("controller.password");
+    let file = layers.path("controller.password_file");
+    if let Some((value, source)) = inline {
+        if let Source::File(_) = source {
+            let what = "a password does not belong into this file; name a file in controller.password_file";
+            layers.problem("controller.password", &source, what.to_owned());
+        }
+        return Some(Secret::new(value));
+    }
+    file.and_then(|path| layers.check("controller.password_file", files::secret(&path)))
+}
+
+fn access(layers: &mut Layers, listen: SocketAddr) -> LocalAccess {
+    let anonymous = layers.optional("local.anonymous", |text| {
+        text.parse::<bool>().map_err(|_| "write true or false".to_owned())
+    });
+    if let Some(path) = layers.path("local.users_file") {
+        if anonymous == Some(true) {
+            let what = "either everybody may connect, or the users of a file; leave out one of local.anonymous and local.users_file";
+            layers.note("local.users_file", what.to_owned());
+        }
+        return LocalAccess::Users(layers.check("local.users_file", files::users(&path)).unwrap_or_default());
+    }
+    if !anonymous.unwrap_or(listen.ip().is_loopback()) {
+        let what = format!(
+            "devices connect to {listen}, and nobody is allowed to; name a file of users in local.users_file, or set local.anonymous = true"
+        );
+        layers.note("local.users_file", what);
+    }
+    LocalAccess::Anonymous
+}
+
+#[cfg(test)]
+mod tests;

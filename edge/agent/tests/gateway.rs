@@ -1,0 +1,195 @@
+//! The agent in this process, against real brokers on loopback: issued, running, stopped on site, started from disk.
+
+mod site;
+
+use std::time::Duration;
+
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use site::{Controller, RULE, Side, Site, config, set};
+use tidegate_broker::{Message, Qos};
+use tidegate_edge::control::{Answer, Request};
+use tidegate_edge::{Gateway, RunError};
+use tidegate_model::code::Code;
+use tidegate_model::placement::RunState;
+use tidegate_model::wire::{By, DesiredRun, Down, Up};
+use tokio::sync::mpsc;
+
+/// A device on the local broker: what it publishes, and what arrives under `commands/#`.
+struct Device {
+    client: AsyncClient,
+    events: mpsc::Receiver<Packet>,
+}
+
+impl Device {
+    async fn connect(at: std::net::SocketAddr) -> Self {
+        let mut options = MqttOptions::new("device", at.ip().to_string(), at.port());
+        options.set_keep_alive(Duration::from_secs(20));
+        let (client, mut eventloop) = AsyncClient::new(options, 64);
+        let (sender, events) = mpsc::channel(256);
+        tokio::spawn(async move {
+            while let Ok(event) = eventloop.poll().await {
+                if let Event::Incoming(packet) = event
+                    && sender.send(packet).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let mut device = Self { client, events };
+        device.client.subscribe("commands/#", QoS::AtLeastOnce).await.expect("the client is there");
+        device.until("SUBACK", |packet| matches!(packet, Packet::SubAck(_))).await;
+        device
+    }
+
+    async fn until(&mut self, what: &str, is: impl Fn(&Packet) -> bool) -> Packet {
+        let search = async {
+            loop {
+                let packet = self.events.recv().await.expect("the device stays connected");
+                if is(&packet) {
+                    return packet;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), search)
+            .await
+            .unwrap_or_else(|_| panic!("no {what} in time"))
+    }
+
+    async fn publish(&mut self, topic: &str, payload: &str) {
+        self.client.publish(topic, QoS::AtLeastOnce, false, payload).await.expect("the client is there");
+        self.until("PUBACK", |packet| matches!(packet, Packet::PubAck(_))).await;
+    }
+}
+
+async fn arrives(remote: &Side, payload: &str) {
+    let topic =
+        remote.log.next(payload, |topic, p| (p == payload.as_bytes()).then(|| topic.to_owned())).await;
+    assert_eq!(topic, "plant/gw-7/sensors/t1");
+}
+
+/// Issued at generation 1 and running.
+async fn issued(dir: &std::path::Path, controller: &mut Controller, remote: &Side) -> Site {
+    let site = Site::start(dir, controller.side.addr()).await;
+    controller.welcome().await;
+    controller.send(&Down::Set(Box::new(set(1, remote.addr(), DesiredRun::Running))), None).await;
+    let received =
+        controller.next("received", |_, up| if let Up::Received(r) = up { Some(r.clone()) } else { None });
+    assert_eq!(received.await.rule, RULE);
+    let result = controller
+        .next("a result", |_, up| if let Up::Result(r) = up { Some(r.clone()) } else { None })
+        .await;
+    assert_eq!((result.code, result.run.state), (Code::Ok, RunState::Running), "{}", result.detail);
+    site
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_is_issued_moves_data_both_ways_and_is_stopped_on_site() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut controller, remote) = (Controller::start().await, Side::start().await);
+    let site = issued(dir.path(), &mut controller, &remote).await;
+
+    let mut device = Device::connect(site.local).await;
+    device.publish("sensors/t1", "21.5").await;
+    arrives(&remote, "21.5").await;
+    let command = Message::new("commands/gw-7/valve", "open", Qos::AtLeastOnce);
+    remote.broker.publish(command, 0).await.unwrap();
+    let packet = device.until("a command", |packet| matches!(packet, Packet::Publish(_))).await;
+    assert!(matches!(packet, Packet::Publish(p) if p.topic == "commands/gw-7/valve" && p.payload == "open"));
+
+    site.until("both counted", |rule| (rule.counters.forwarded, rule.counters.received) == (1, 1)).await;
+
+    assert_eq!(site.ask(Request::Stop { rule: "camera-up".into() }).await, Answer::Done { changed: true });
+    assert_eq!(site.ask(Request::Stop { rule: RULE.to_string() }).await, Answer::Done { changed: false });
+    let report = controller
+        .next("a report", |_, up| if let Up::Report(r) = up { Some(r.clone()) } else { None })
+        .await;
+    assert_eq!((report.run.state, report.run.by), (RunState::PausedManual, By::Local));
+    assert_eq!((report.counters.forwarded, report.counters.received), (1, 1));
+    let refused = site.ask(Request::Start { rule: "nobody".into() }).await;
+    assert!(matches!(refused, Answer::Error { code: Code::UnknownRule, .. }), "{refused:?}");
+    site.stop().await;
+    let bye = controller.side.log.next("bye", |topic, payload| {
+        (topic.ends_with("/presence") && String::from_utf8_lossy(payload).contains("\"bye\"")).then_some(())
+    });
+    bye.await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_run_from_disk_without_the_cloud_and_what_was_stopped_stays_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut controller, remote) = (Controller::start().await, Side::start().await);
+    let cloud = controller.side.addr();
+    issued(dir.path(), &mut controller, &remote).await.stop().await;
+    controller.side.broker.stop().await;
+
+    let site = Site::start(dir.path(), cloud).await;
+    let mut device = Device::connect(site.local).await;
+    device.publish("sensors/t1", "without the cloud").await;
+    arrives(&remote, "without the cloud").await;
+    assert_eq!(site.ask(Request::Stop { rule: "camera-up".into() }).await, Answer::Done { changed: true });
+    site.stop().await;
+
+    let site = Site::start(dir.path(), cloud).await;
+    let rule = site.until("the rule", |_| true).await;
+    assert_eq!((rule.run.state, rule.run_desired), (RunState::PausedManual, DesiredRun::Stopped));
+    assert_eq!(site.ask(Request::Start { rule: "camera-up".into() }).await, Answer::Done { changed: true });
+    let rule = site.until("running", |rule| rule.run.state == RunState::Running).await;
+    assert_eq!(rule.run.by, By::Local);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_wait_for_a_remote_broker_that_is_away_over_a_restart_of_the_agent() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut controller, remote) = (Controller::start().await, Side::start().await);
+    let at = remote.addr();
+    let site = issued(dir.path(), &mut controller, &remote).await;
+    remote.broker.stop().await;
+    let fault =
+        controller.next("the fault", |_, up| if let Up::Report(r) = up { Some(r.run.clone()) } else { None });
+    assert_eq!(fault.await.state, RunState::PausedFault);
+    let mut device = Device::connect(site.local).await;
+    device.publish("sensors/t1", "kept").await;
+    site.stop().await;
+
+    let remote = Side::at(at).await;
+    let site = Site::start(dir.path(), controller.side.addr()).await;
+    arrives(&remote, "kept").await;
+    controller.welcome().await;
+    let running = controller.next("recovery", |_, up| {
+        let reported = matches!(up, Up::Report(r) if r.run.state == RunState::Running);
+        let listed =
+            matches!(up, Up::Inventory(i) if i.rules.iter().any(|r| r.run.state == RunState::Running));
+        (reported || listed).then_some(())
+    });
+    running.await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_use_is_said_in_one_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = Side::start().await;
+    let site = Site::start(dir.path(), other.addr()).await;
+    let open = |dir: &std::path::Path, listen| {
+        let config = tidegate_edge::AgentConfig { listen, ..config(dir, other.addr()) };
+        Box::pin(Gateway::open(config))
+    };
+    let free = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    match open(dir.path(), free).await {
+        Err(error @ RunError::Locked { .. }) => {
+            assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+        }
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("two agents on one directory"),
+    }
+    let second = tempfile::tempdir().unwrap();
+    match open(second.path(), other.addr()).await {
+        Err(error @ RunError::Broker(_)) => {
+            assert!(error.to_string().contains("choose another address"), "{error}")
+        }
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("two brokers on one port"),
+    }
+    site.stop().await;
+}
