@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use crate::record::Stored;
 
-/// Most bytes of records kept in memory per queue.
-const MAX_TAIL_BYTES: u64 = 1 << 20;
+/// Most bytes of records kept in memory per queue. An agent has hundreds of queues, and in an outage all are behind.
+const MAX_TAIL_BYTES: u64 = 256 << 10;
 
 /// The last records of the log without a hole, bounded by [`MAX_TAIL_BYTES`].
 #[derive(Default)]
