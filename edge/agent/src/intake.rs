@@ -1,13 +1,14 @@
 //! The tap of the local broker: what devices publish goes into the queues of all rules that forward it, before it is
 //! acknowledged.
 //!
-//! A message goes to all matching rules or to none: where one of the queues has no room, it is refused, the device's
-//! connection is closed without PUBACK and the device sends it again. QoS 0 has no such word: it is taken where there is
-//! room, and counted by the queue where there is not.
+//! A message goes to all matching rules or to none: where one of the queues has no room, the message waits here, and
+//! whatever comes later for the same queue waits behind it. What waits is bounded; beyond that the broker is told to
+//! refuse: it closes the device's connection without PUBACK, and the device sends the message again. QoS 0 has no such
+//! word: it is taken where there is room, and counted by the queue where there is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tidegate_broker::{Message, Offer, Qos, Source, Tap, TapResult};
 use tidegate_edge_queue::{AppendError, Queue, Record};
@@ -18,6 +19,11 @@ use tokio::sync::oneshot;
 
 use crate::clock;
 
+/// Messages that wait for room at the most.
+const MAX_WAITING: usize = 4_096;
+/// Bytes of topics and payloads that wait for room at the most; of a message for two rules the payload counts twice.
+const MAX_WAITING_BYTES: usize = 16 << 20;
+
 /// One rule that takes messages in.
 struct Taker {
     origin: u64,
@@ -25,25 +31,110 @@ struct Taker {
     queue: Queue,
 }
 
-/// The rules that take messages in now.
+/// The rules that take messages in now, and the messages that wait for room.
 #[derive(Default)]
 pub(crate) struct Intake {
     takers: RwLock<Arc<BTreeMap<RuleId, Arc<Taker>>>>,
+    waiting: Mutex<Waiting>,
+}
+
+/// A record and where it goes.
+struct Entry {
+    rule: RuleId,
+    queue: Queue,
+    record: Record,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        self.record.topic.len() + self.record.payload.len()
+    }
+}
+
+/// Messages that wait for room, in the order in which they came.
+#[derive(Default)]
+struct Waiting {
+    messages: VecDeque<(Vec<Entry>, oneshot::Sender<TapResult>)>,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn holds_any(&self, entries: &[Entry]) -> bool {
+        let rules: BTreeSet<RuleId> = entries.iter().map(|entry| entry.rule).collect();
+        self.messages.iter().flat_map(|(waiting, _)| waiting).any(|entry| rules.contains(&entry.rule))
+    }
+
+    /// Hands over what has room now, keeping the order of each queue.
+    fn advance(&mut self) {
+        let mut blocked = BTreeSet::new();
+        for (entries, sender) in std::mem::take(&mut self.messages) {
+            if sender.is_closed() {
+                // The broker has given the device up; it sends the message again.
+                continue;
+            }
+            if entries.iter().any(|e| blocked.contains(&e.rule)) || !have_room(&entries) {
+                blocked.extend(entries.iter().map(|e| e.rule));
+                self.messages.push_back((entries, sender));
+            } else {
+                append(entries, sender);
+            }
+        }
+        self.bytes = self.messages.iter().flat_map(|(entries, _)| entries).map(Entry::bytes).sum();
+    }
+}
+
+fn have_room(entries: &[Entry]) -> bool {
+    entries.iter().all(|entry| entry.queue.has_room(entry.bytes()))
+}
+
+/// Hands a message to its queues; the answer comes when the last one has it on disk.
+fn append(entries: Vec<Entry>, sender: oneshot::Sender<TapResult>) {
+    let answer = Arc::new(Answer {
+        missing: AtomicUsize::new(entries.len()),
+        refused: AtomicBool::new(false),
+        sender: Mutex::new(Some(sender)),
+    });
+    for Entry { queue, record, .. } in entries {
+        let answer = Arc::clone(&answer);
+        let is_lossy = record.qos == 0;
+        queue.append(record, move |result| answer.settle(result.map(|_| ()), is_lossy));
+    }
 }
 
 impl Intake {
     /// The rule takes in from now on. What it republishes itself under `origin` is left out.
-    pub fn set(&self, rule: RuleId, origin: u64, config: Arc<EdgeRule>, queue: Queue) {
+    pub fn set(self: &Arc<Self>, rule: RuleId, origin: u64, config: Arc<EdgeRule>, queue: Queue) {
+        let intake = Arc::downgrade(self);
+        queue.on_space(move || {
+            if let Some(intake) = intake.upgrade() {
+                intake.waiting().advance();
+            }
+        });
         self.change(|takers| {
             takers.insert(rule, Arc::new(Taker { origin, config, queue }));
         });
     }
 
-    /// The rule takes in nothing any more.
+    /// The rule takes in nothing any more, not even what waits for room in its queue.
     pub fn remove(&self, rule: RuleId) {
         self.change(|takers| {
             takers.remove(&rule);
         });
+        let mut waiting = self.waiting();
+        for (entries, sender) in std::mem::take(&mut waiting.messages) {
+            let left: Vec<Entry> = entries.into_iter().filter(|entry| entry.rule != rule).collect();
+            if left.is_empty() {
+                // Nobody forwards it any more: the device's word is kept by delivering it locally.
+                let _ = sender.send(TapResult::Taken);
+            } else {
+                waiting.messages.push_back((left, sender));
+            }
+        }
+        waiting.advance();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeMap<RuleId, Arc<Taker>>)) {
@@ -53,7 +144,7 @@ impl Intake {
         *takers = Arc::new(new);
     }
 
-    fn records(&self, message: &Message, source: &Source) -> Vec<(Queue, Record)> {
+    fn entries(&self, message: &Message, source: &Source) -> Vec<Entry> {
         let takers = Arc::clone(&self.takers.read().unwrap_or_else(PoisonError::into_inner));
         let Ok(topic) = TopicName::new(&*message.topic) else { return Vec::new() };
         let at_ms = clock::wall().0;
@@ -61,8 +152,8 @@ impl Intake {
             Source::Local { origin } => *origin == taker.origin,
             Source::Client { .. } | Source::Will { .. } => false,
         };
-        let mut records = Vec::new();
-        for taker in takers.values().filter(|taker| !own(taker)) {
+        let mut entries = Vec::new();
+        for (rule, taker) in takers.iter().filter(|(_, taker)| !own(taker)) {
             for delivery in taker.config.forward(&topic) {
                 let record = Record {
                     topic: delivery.topic.into(),
@@ -71,41 +162,40 @@ impl Intake {
                     retain: delivery.pass_retain && message.retain,
                     at_ms,
                 };
-                records.push((taker.queue.clone(), record));
+                entries.push(Entry { rule: *rule, queue: taker.queue.clone(), record });
             }
         }
-        records
+        entries
     }
 }
 
 impl Tap for Intake {
     fn offer(&self, message: &Arc<Message>, source: &Source) -> Offer {
-        let records = self.records(message, source);
-        if records.is_empty() {
+        let entries = self.entries(message, source);
+        if entries.is_empty() {
             return Offer::Pass;
         }
         if message.qos == Qos::AtMostOnce {
-            for (queue, record) in records {
+            for Entry { queue, record, .. } in entries {
                 // The queue counts what it cannot take.
                 queue.append(record, |_| {});
             }
             return Offer::Pass;
         }
         let (sender, then) = oneshot::channel();
-        let bytes = |record: &Record| record.topic.len() + record.payload.len();
-        if !records.iter().all(|(queue, record)| queue.has_room(bytes(record))) {
-            drop(sender);
-            return Offer::Hold { then, fan_out: true };
-        }
-        let answer = Arc::new(Answer {
-            missing: AtomicUsize::new(records.len()),
-            refused: AtomicBool::new(false),
-            sender: Mutex::new(Some(sender)),
-        });
-        for (queue, record) in records {
-            let answer = Arc::clone(&answer);
-            let is_lossy = record.qos == 0;
-            queue.append(record, move |result| answer.settle(result.map(|_| ()), is_lossy));
+        // Held until the message is handed over, so that two devices' messages reach all queues in one order.
+        let mut waiting = self.waiting();
+        if have_room(&entries) && !waiting.holds_any(&entries) {
+            append(entries, sender);
+        } else {
+            let bytes: usize = entries.iter().map(Entry::bytes).sum();
+            // Beyond the bound the sender is dropped: the broker takes that for a refusal.
+            if waiting.messages.len() < MAX_WAITING
+                && waiting.bytes.saturating_add(bytes) <= MAX_WAITING_BYTES
+            {
+                waiting.bytes += bytes;
+                waiting.messages.push_back((entries, sender));
+            }
         }
         Offer::Hold { then, fan_out: true }
     }
@@ -144,3 +234,6 @@ impl Answer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
