@@ -11,22 +11,20 @@ use std::{
 };
 
 use crate::{
-    catalog::{Catalog, Look, ReadPlan, Room},
+    catalog::{Catalog, Look},
     config::{QueueConfig, WhenFull},
     cursor::Cursor,
-    disk::{Disk, DiskFile, read_chunk},
+    disk::Disk,
     error::{AppendError, QueueError, ReadError},
-    record::{MAX_TOPIC_BYTES, Parsed, Record, Stored, find_magic, parse},
+    record::{MAX_TOPIC_BYTES, Record, Stored},
     recover::recover,
-    segment::{self, SEGMENT_HEADER},
+    scan::{READ_CHUNK, Scan, SegmentReader},
+    segment,
+    state::{Plan, State, Waiting},
     stats::{QueueStats, Recovery},
     writer::Writer,
 };
 
-/// Most bytes of one batch: one write and one sync.
-const MAX_BATCH_BYTES: u64 = 1 << 20;
-/// How much of a file is read at once.
-const READ_CHUNK: u64 = 128 << 10;
 /// Records looked at in one go when old ones are dropped.
 const EXPIRE_CHUNK: usize = 512;
 
@@ -37,40 +35,9 @@ pub(crate) type Callback = Arc<dyn Fn() + Send + Sync>;
 
 /// What handles share with the writer.
 pub(crate) struct Core {
-    disk: Arc<dyn Disk>,
     state: Mutex<State>,
     wake: Condvar,
-    reading: Mutex<Option<Reading>>,
-}
-
-/// The file the last read was from, and where that read ended: readers go on there.
-struct Reading {
-    base: u64,
-    file: Box<dyn DiskFile>,
-    next_offset: u64,
-    next_pos: u64,
-}
-
-struct State {
-    catalog: Catalog,
-    waiting: VecDeque<Waiting>,
-    waiting_bytes: u64,
-    /// Records of the batch that is being written.
-    committing: u64,
-    /// Somebody was refused with `Full` and wants to hear of space.
-    refused: bool,
-    /// Drop what is too old at this wall clock.
-    expire_at_ms: Option<i64>,
-    /// Something happened since the writer last looked.
-    signal: bool,
-    closing: bool,
-    on_durable: Option<Callback>,
-    on_space: Option<Callback>,
-}
-
-struct Waiting {
-    record: Record,
-    done: Done,
+    reader: SegmentReader,
 }
 
 /// How a step of the writer ended.
@@ -82,13 +49,6 @@ pub(crate) enum Step {
     Failed,
     /// Nothing can be done now.
     Idle,
-}
-
-enum Plan {
-    Idle,
-    Expire(i64),
-    Roll { base: u64, size: u64 },
-    Write { base: u64, batch: Vec<Waiting> },
 }
 
 impl Core {
@@ -120,10 +80,9 @@ impl Core {
             on_space: None,
         };
         let core = Core {
-            disk: Arc::clone(&disk),
+            reader: SegmentReader::new(Arc::clone(&disk)),
             state: Mutex::new(state),
             wake: Condvar::new(),
-            reading: Mutex::new(None),
         };
         Ok((core, Writer::new(disk, cursor, lock), recovery))
     }
@@ -228,10 +187,10 @@ impl Core {
                 Look::Here(found) => return Ok(found),
                 Look::OnDisk(plan) => plan,
             };
-            let found = self.read_segment(plan, max_records.max(1), max_bytes);
+            let found = self.reader.read(plan, max_records.max(1), max_bytes);
             let mut state = self.state();
             match found {
-                Ok((records, gaps)) => {
+                Ok(Scan { records, gaps, .. }) => {
                     for (first, last) in gaps {
                         state.catalog.unreadable(plan.base, first, last);
                     }
@@ -256,7 +215,8 @@ impl Core {
             (state.catalog.cursor(), state.catalog.take_removable(), plan)
         };
         writer.write_cursor(cursor);
-        self.remove(writer, &removable);
+        writer.remove(&removable);
+        self.reader.forget(&removable);
         match plan {
             Plan::Idle => Step::Idle,
             Plan::Expire(now_ms) => {
@@ -360,16 +320,6 @@ impl Core {
         fail(error, batch.into_iter().map(|waiting| waiting.done).collect(), space)
     }
 
-    /// Deletes segments, and does not keep one alive that was read last.
-    fn remove(&self, writer: &mut Writer, bases: &[u64]) {
-        writer.remove(bases);
-        if !bases.is_empty()
-            && let Ok(mut reading) = self.reading.try_lock()
-        {
-            reading.take_if(|reading| bases.contains(&reading.base));
-        }
-    }
-
     fn drop_expired(&self, now_ms: i64) {
         let limit_ms = {
             let mut state = self.state();
@@ -393,22 +343,6 @@ impl Core {
         }
     }
 
-    /// Reads one segment as `plan` says: the records, and the runs of offsets that are unreadable.
-    fn read_segment(&self, plan: ReadPlan, max_records: usize, max_bytes: usize) -> io::Result<Found> {
-        let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let reading = match &mut *reading {
-            Some(reading) if reading.base == plan.base => reading,
-            other => {
-                let file = self.disk.open(&segment::name(plan.base))?;
-                other.insert(Reading { base: plan.base, file, next_offset: 0, next_pos: 0 })
-            }
-        };
-        let from = if reading.next_offset == plan.start { reading.next_pos } else { plan.from };
-        let scan = scan(&*reading.file, ReadPlan { from, ..plan }, max_records, max_bytes)?;
-        (reading.next_offset, reading.next_pos) = scan.next;
-        Ok((scan.records, scan.gaps))
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -418,112 +352,6 @@ impl Core {
         drop(state);
         self.wake.notify_all();
     }
-}
-
-impl State {
-    fn plan(&mut self, room: u64) -> Plan {
-        if let Some(now_ms) = self.expire_at_ms.take() {
-            return Plan::Expire(now_ms);
-        }
-        let Some(first) = self.waiting.front().map(|waiting| waiting.record.disk_len()) else {
-            return Plan::Idle;
-        };
-        let base = self.catalog.next();
-        if first > room {
-            let size = self.catalog.config.segment_size().max(first + SEGMENT_HEADER);
-            return match self.catalog.room_for(size) {
-                Room::Yes => Plan::Roll { base, size },
-                Room::Blocked => Plan::Idle,
-            };
-        }
-        let mut bytes = 0;
-        let fitting = self.waiting.iter().take_while(|waiting| {
-            bytes += waiting.record.disk_len();
-            bytes <= room && bytes <= MAX_BATCH_BYTES.max(first)
-        });
-        let count = fitting.count();
-        let batch: Vec<Waiting> = self.waiting.drain(..count).collect();
-        self.waiting_bytes -= batch.iter().map(|waiting| waiting.record.disk_len()).sum::<u64>();
-        self.committing = batch.len() as u64;
-        Plan::Write { base, batch }
-    }
-
-    fn failed(&mut self, lost: u64) {
-        self.committing = 0;
-        self.catalog.faulted = true;
-        self.catalog.dropped.disk += lost;
-    }
-
-    /// Whom to tell that there is space, when somebody was refused and enough went away.
-    fn space(&mut self) -> Option<Callback> {
-        if !self.refused || self.waiting_bytes > self.catalog.config.waiting_bound() / 2 {
-            return None;
-        }
-        self.refused = false;
-        self.on_space.clone()
-    }
-}
-
-/// Records, and runs of unreadable offsets (first, last).
-type Found = (Vec<Stored>, Vec<(u64, u64)>);
-
-/// What a scan found, and the offset and position at which the next one may begin.
-struct Scan {
-    records: Vec<Stored>,
-    gaps: Vec<(u64, u64)>,
-    next: (u64, u64),
-}
-
-fn scan(file: &dyn DiskFile, plan: ReadPlan, max_records: usize, max_bytes: usize) -> io::Result<Scan> {
-    let (mut records, mut gaps) = (Vec::new(), Vec::new());
-    let (mut pos, mut want, mut bytes) = (plan.from, READ_CHUNK, 0);
-    let mut expected = plan.start;
-    while pos < plan.end {
-        let here = want.min(plan.end - pos);
-        let buf = read_chunk(file, pos, usize::try_from(here).map_err(io::Error::other)?)?;
-        let whole = buf.len() as u64 == plan.end - pos;
-        let mut at = 0;
-        want = READ_CHUNK;
-        while at < buf.len() {
-            match parse(&buf[at..]) {
-                Parsed::Record(view) if view.offset < plan.start => at += view.len,
-                Parsed::Record(view) if view.offset >= expected && view.offset <= plan.last => {
-                    bytes += view.len;
-                    let full = records.len() >= max_records || (bytes > max_bytes && !records.is_empty());
-                    if full {
-                        return Ok(Scan { records, gaps, next: (expected, pos + at as u64) });
-                    }
-                    if view.offset > expected {
-                        gaps.push((expected, view.offset - 1));
-                    }
-                    expected = view.offset + 1;
-                    at += view.len;
-                    records.push(view.to_stored());
-                }
-                Parsed::Short(needed) if !whole && pos + (at + needed) as u64 <= plan.end => {
-                    want = READ_CHUNK.max(needed as u64);
-                    break;
-                }
-                Parsed::Record(_) | Parsed::Short(_) | Parsed::Bad => match find_magic(&buf, at + 1) {
-                    Some(next) => at = next,
-                    // Keep what may be the beginning of a magic for the next chunk.
-                    None if whole => at = buf.len(),
-                    None => {
-                        at = buf.len().saturating_sub(3).max(at + 1);
-                        break;
-                    }
-                },
-            }
-        }
-        if buf.is_empty() {
-            break; // the file is shorter than it was: the rest is unreadable
-        }
-        pos += at as u64;
-    }
-    if expected <= plan.last {
-        gaps.push((expected, plan.last));
-    }
-    Ok(Scan { records, gaps, next: (plan.last + 1, plan.end) })
 }
 
 fn fail(error: io::Error, dones: Vec<Done>, space: Option<Callback>) -> Step {
