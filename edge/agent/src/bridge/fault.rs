@@ -29,6 +29,11 @@ pub(super) enum LinkError {
     Refused { code: ConnectReturnCode, reason: &'static str },
     #[error("the remote broker closed the connection")]
     Closed,
+    #[error(
+        "the remote broker closes the connection each time a message of {bytes} bytes on '{topic}' is sent; it may be too \
+         large or not permitted there"
+    )]
+    ClosedAfter { topic: String, bytes: usize },
     #[error("the connection to the remote broker broke: {0}")]
     Broken(#[from] io::Error),
     #[error(
@@ -76,6 +81,7 @@ impl LinkError {
             | Self::ConnectTimeout { .. }
             | Self::ClosedBeforeConnack { .. }
             | Self::Closed
+            | Self::ClosedAfter { .. }
             | Self::Broken(_)
             | Self::Malformed(_) => FaultCode::Tcp,
             Self::Refused { code, .. } => match code {

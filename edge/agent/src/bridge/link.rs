@@ -101,6 +101,13 @@ pub(super) async fn drive(dialled: Dialled, task: Task, incoming: Incoming, ctx:
     };
     let end = link.run(&mut reader, &mut writer, ctx).await.unwrap_or_else(End::Failed);
     ctx.outgoing.release();
+    let end = match end {
+        End::Failed(error @ (LinkError::Closed | LinkError::Broken(_))) => {
+            let suspect = ctx.outgoing.lost();
+            End::Failed(suspect.map_or(error, |(topic, bytes)| LinkError::ClosedAfter { topic, bytes }))
+        }
+        other @ (End::Stopped | End::Redial | End::Failed(_)) => other,
+    };
     match &end {
         End::Stopped | End::Redial => link.goodbye(&mut writer).await,
         End::Failed(_) => {}

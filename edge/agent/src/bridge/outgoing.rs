@@ -24,6 +24,10 @@ pub(super) const MAX_OUT_BYTES: usize = 128 << 10;
 const FETCH_RECORDS: usize = 500;
 const FETCH_BYTES: usize = 128 << 10;
 
+/// After so many connections in a row that ended without a single acknowledgement, messages are sent one by one, so that
+/// the one the remote broker does not like is known.
+const SUSPICIOUS_AFTER: u32 = 3;
+
 /// Offsets of sent QoS 0 records by the end of their bytes, so that they are released once written.
 type Unacknowledged = VecDeque<(u64, u64)>;
 
@@ -37,6 +41,10 @@ pub(super) struct Outgoing {
     /// There may be more in the queue than was seen.
     more: bool,
     unacknowledged: Unacknowledged,
+    /// Connections in a row that ended with messages in flight, none of them acknowledged.
+    fruitless: u32,
+    /// Topic and payload bytes of the message that was sent alone.
+    suspect: Option<(String, usize)>,
     durable: Arc<Notify>,
     tally: Arc<Tally>,
     epoch: Instant,
@@ -54,6 +62,8 @@ impl Outgoing {
             reading: None,
             more: true,
             unacknowledged: VecDeque::new(),
+            fruitless: 0,
+            suspect: None,
             durable,
             tally,
             epoch: Instant::now(),
@@ -69,6 +79,16 @@ impl Outgoing {
         self.more = true;
     }
 
+    /// The remote broker ended the connection. `Some`: topic and payload bytes of the only message that was in flight, after
+    /// several connections ended in the same way.
+    pub fn lost(&mut self) -> Option<(String, usize)> {
+        let waits = self.window.acknowledgement_due(0).is_some();
+        if waits {
+            self.fruitless = self.fruitless.saturating_add(1);
+        }
+        self.suspect.take()
+    }
+
     /// Tells of new durable records.
     pub fn durable(&self) -> Arc<Notify> {
         Arc::clone(&self.durable)
@@ -82,7 +102,7 @@ impl Outgoing {
     /// Adds as many PUBLISH packets as window and buffer take. `written` bytes of this connection left the buffer before.
     pub fn fill(&mut self, out: &mut BytesMut, written: u64, now: Instant) -> Result<(), LinkError> {
         let now = self.monotonic(now);
-        while out.len() < MAX_OUT_BYTES && self.window.has_room() {
+        while out.len() < MAX_OUT_BYTES && self.has_room() {
             let Some(stored) = self.ready.pop_front() else {
                 if !self.fetch() {
                     return Ok(());
@@ -99,6 +119,9 @@ impl Outgoing {
                 continue; // below the window's start: it was sent already
             };
             let record = stored.record;
+            if self.fruitless >= SUSPICIOUS_AFTER {
+                self.suspect = Some((record.topic.clone(), record.payload.len()));
+            }
             let packet = Publish {
                 dup: false,
                 qos: if pkid == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce },
@@ -129,6 +152,8 @@ impl Outgoing {
     /// PUBACK came.
     pub fn acknowledged(&mut self, pkid: u16, now: Instant) {
         if self.window.acknowledge(pkid, self.monotonic(now)) {
+            self.fruitless = 0;
+            self.suspect = None;
             self.count(&self.tally.forwarded);
         }
     }
@@ -175,6 +200,11 @@ impl Outgoing {
                 false
             }
         }
+    }
+
+    fn has_room(&self) -> bool {
+        let alone = self.fruitless >= SUSPICIOUS_AFTER;
+        self.window.has_room() && !(alone && self.window.in_flight() > 0)
     }
 
     fn count(&self, counter: &AtomicU64) {

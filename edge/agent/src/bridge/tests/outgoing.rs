@@ -96,3 +96,29 @@ async fn a_bridge_stops_soon_even_if_nobody_reads() {
     rig.put(1..=900, 1);
     tokio::time::timeout(Duration::from_secs(2), rig.bridge.stop()).await.expect("it hangs");
 }
+
+#[tokio::test]
+async fn a_message_that_the_remote_broker_cannot_stand_is_named() {
+    let peer = Peer::new().await;
+    let mut rig = Rig::start(&peer, &[]);
+    rig.put(1..=5, 1);
+    for _ in 0..3 {
+        let mut conn = peer.log_in().await;
+        rig.running(1).await;
+        conn.publishes(5).await;
+        drop(conn);
+        assert!(!rig.fault(FaultCode::Tcp).await.contains("plant/sensors/a"));
+    }
+    // From now on messages go one by one.
+    let mut conn = peer.log_in().await;
+    rig.running(1).await;
+    conn.publishes(1).await;
+    drop(conn);
+    assert!(rig.fault(FaultCode::Tcp).await.contains("1 bytes on 'plant/sensors/a'"));
+    // As soon as it is taken, all is as before.
+    let mut conn = peer.log_in().await;
+    rig.running(1).await;
+    let sent = conn.publishes(1).await;
+    conn.puback(sent[0].1).await;
+    assert_eq!(conn.publishes(4).await.len(), 4);
+}
