@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_broker::{Broker, Health, StartError};
-use tidegate_edge_core::{Agent, Effect, Input, LocalAnswer, Output, ReplyId, Setup};
+use tidegate_edge_core::{Agent, BridgeEvent, Effect, Input, LocalAnswer, Output, ReplyId, Setup};
 use tidegate_model::ids::{SessionId, StoreId};
 use tidegate_model::rule::Feature;
 use tokio::sync::{mpsc, oneshot};
@@ -89,6 +89,8 @@ pub struct Gateway {
     bridges: Bridges,
     broker: Arc<Broker>,
     session: Option<CloudSession>,
+    /// Why the last session ended, for the log.
+    last_reason: Option<String>,
     notices: mpsc::Receiver<Notice>,
     cloud: mpsc::Receiver<(SessionId, CloudEvent)>,
     cloud_events: mpsc::Sender<(SessionId, CloudEvent)>,
@@ -171,6 +173,7 @@ impl Gateway {
             bridges,
             broker,
             session: None,
+            last_reason: None,
             notices,
             cloud,
             cloud_events,
@@ -241,13 +244,20 @@ impl Gateway {
         let input = match event {
             CloudEvent::Connected => {
                 tracing::info!(session = %sid, "connected to the controller's broker");
+                self.last_reason = None;
                 Input::Connected { sid }
             }
             CloudEvent::Message(Inbox::Down, payload) => Input::Down(payload),
             CloudEvent::Message(Inbox::OwnPresence, payload) => Input::OwnPresence(payload),
             CloudEvent::Message(Inbox::Controller, payload) => Input::ControllerPresence(payload),
             CloudEvent::Ended(reason) => {
-                tracing::warn!(session = %sid, %reason, "no connection to the controller's broker");
+                // The same again is no news.
+                if self.last_reason.as_deref() == Some(reason.as_str()) {
+                    tracing::debug!(session = %sid, %reason, "still no connection to the controller's broker");
+                } else {
+                    tracing::warn!(session = %sid, %reason, "no connection to the controller's broker");
+                    self.last_reason = Some(reason);
+                }
                 self.session = None;
                 Input::Disconnected { sid }
             }
@@ -257,7 +267,15 @@ impl Gateway {
 
     fn on_notice(&mut self, Notice { rule, order, event }: Notice) -> Vec<Input> {
         let counters = self.bridges.counters_of(rule).map(|counters| Input::Counters { rule, counters });
-        tracing::info!(rule.id = %rule, event = ?event, "a bridge says how it fares");
+        match &event {
+            BridgeEvent::Running => tracing::info!(rule.id = %rule, "the rule runs"),
+            BridgeEvent::Faulted(fault) => {
+                tracing::warn!(rule.id = %rule, fault = %fault.code, detail = %fault.detail, "the rule is paused by a fault");
+            }
+            BridgeEvent::Ended { detail } => {
+                tracing::error!(rule.id = %rule, %detail, "the rule's bridge ended")
+            }
+        }
         counters.into_iter().chain([Input::Bridge { rule, order, event }]).collect()
     }
 

@@ -45,7 +45,7 @@ pub struct Flags {
 
 /// Which layer a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Source {
+enum Source {
     File(String),
     Environment(String),
     Flag,
@@ -66,6 +66,8 @@ impl fmt::Display for Source {
 pub(super) struct Layers {
     values: BTreeMap<String, (String, Source)>,
     problems: Vec<Problem>,
+    /// Nothing of the file was read: what is missing may stand in it.
+    is_unread: bool,
 }
 
 impl Layers {
@@ -74,7 +76,7 @@ impl Layers {
         environment: impl Iterator<Item = (String, String)>,
         flags: &Flags,
     ) -> Self {
-        let mut layers = Self { values: BTreeMap::new(), problems: Vec::new() };
+        let mut layers = Self { values: BTreeMap::new(), problems: Vec::new(), is_unread: false };
         if let Some(path) = file {
             layers.read_file(path);
         }
@@ -110,7 +112,10 @@ impl Layers {
 
     fn read_file(&mut self, path: &Path) {
         let shown = path.display().to_string();
-        let mut fail = |what: String| self.problems.push(Problem { place: format!("file {shown}"), what });
+        let mut fail = |what: String| {
+            self.is_unread = true;
+            self.problems.push(Problem { place: format!("file {shown}"), what });
+        };
         let text = match std::fs::metadata(path) {
             Ok(meta) if meta.len() > MAX_FILE_BYTES => {
                 return fail(format!("it is larger than {MAX_FILE_BYTES} bytes; is it the settings file?"));
@@ -161,7 +166,7 @@ impl Layers {
         }
     }
 
-    pub fn problem(&mut self, key: &str, source: &Source, what: String) {
+    fn problem(&mut self, key: &str, source: &Source, what: String) {
         self.problems.push(Problem { place: format!("{key} ({source})"), what });
     }
 
@@ -173,7 +178,7 @@ impl Layers {
         }
     }
 
-    pub fn take(&self, key: &str) -> Option<(String, Source)> {
+    fn take(&self, key: &str) -> Option<(String, Source)> {
         self.values.get(key).cloned()
     }
 
@@ -205,7 +210,9 @@ impl Layers {
         read: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         if !self.values.contains_key(key) {
-            self.note(key, format!("it is missing; {help}"));
+            if !self.is_unread {
+                self.note(key, format!("it is missing; {help}"));
+            }
             return None;
         }
         self.optional(key, read)

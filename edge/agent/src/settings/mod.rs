@@ -15,8 +15,8 @@ use tidegate_edge_core::Policy;
 use tidegate_model::ids::{AccountId, EdgeId};
 use tidegate_model::rule::Secret;
 
+use layers::Layers;
 pub use layers::{DATA_DIR_ENV, DEFAULT_DATA_DIR, Flags};
-use layers::{Layers, Source};
 
 /// Port of the controller's broker where the URL names none.
 const MQTT_PORT: u16 = 1883;
@@ -202,15 +202,18 @@ fn address(url: &str) -> Result<ControllerAddress, String> {
     Ok(ControllerAddress { host: host.to_owned(), port })
 }
 
+/// Written where it is, or in a file of its own.
 fn password(layers: &mut Layers) -> Option<Secret> {
-    let inline = layers.take("controller.password");
-    let file = layers.path("controller.password_file");
-    if let Some((value, source)) = inline {
-        if let Source::File(_) = source {
-            let what = "a password does not belong into this file; name a file in controller.password_file";
-            layers.problem("controller.password", &source, what.to_owned());
+    let inline = layers.optional("controller.password", |text| {
+        if text.is_empty() {
+            Err("it is empty; leave it out for a login without one")
+        } else {
+            Ok(Secret::new(text))
         }
-        return Some(Secret::new(value));
+    });
+    let file = layers.path("controller.password_file");
+    if inline.is_some() {
+        return inline;
     }
     file.and_then(|path| layers.check("controller.password_file", files::secret(&path)))
 }

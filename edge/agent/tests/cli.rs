@@ -1,0 +1,97 @@
+//! The command line of the real binary: exit codes, both output forms, a signal.
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn tidegate_edge(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-edge"));
+    command.args(args).env_remove("TIDEGATE_EDGE_DATA_DIR").output().expect("the binary runs")
+}
+
+fn code_and_words(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+/// Kills the agent when a test fails before it has ended.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended where the test went well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> String {
+    let path = dir.join(name);
+    std::fs::write(&path, text).expect("the test's directory can be written");
+    path.display().to_string()
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come in time");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn settings_are_checked_and_printed_without_the_password() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let good = "name = \"gw-7\"\n[controller]\nurl = \"mqtt://127.0.0.1:1\"\npassword = \"hunter2\"\n";
+    let file = write(dir.path(), "good.toml", good);
+    assert_eq!(code_and_words(&tidegate_edge(&["run", "--config", &file, "--check"])).0, 0);
+    let (code, out, _) =
+        code_and_words(&tidegate_edge(&["run", "--config", &file, "--print", "--name", "gw-8"]));
+    assert_eq!(code, 0);
+    assert!(out.contains("gw-8") && out.contains("******") && !out.contains("hunter2"), "{out}");
+    let file = write(dir.path(), "bad.toml", "nane = \"x\"\n");
+    let (code, _, err) = code_and_words(&tidegate_edge(&["run", "--config", &file, "--check"]));
+    assert_eq!(code, 2);
+    assert!(err.contains("nane") && err.contains("controller.url"), "{err}");
+}
+
+#[test]
+fn a_running_agent_answers_and_stops_on_a_signal() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("data").display().to_string();
+    let (code, _, err) = code_and_words(&tidegate_edge(&["status", "--data-dir", &data]));
+    assert_eq!(code, 8, "{err}");
+
+    let text = format!(
+        "name = \"gw-7\"\ndata_dir = \"{data}\"\n[controller]\nurl = \"mqtt://127.0.0.1:1\"\n[local]\nlisten = \"127.0.0.1:0\"\n"
+    );
+    let file = write(dir.path(), "agent.toml", &text);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-edge"));
+    let child =
+        command.args(["run", "--config", &file]).stderr(Stdio::null()).spawn().expect("the binary runs");
+    let mut running = Running(child);
+    let (_, out, _) = until("an answer", || {
+        Some(code_and_words(&tidegate_edge(&["status", "--data-dir", &data, "-o", "json"])))
+            .filter(|a| a.0 == 0)
+    });
+    let status: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((&status["edge"], &status["rules"]), (&"gw-7".into(), &0.into()));
+    let (code, out, _) = code_and_words(&tidegate_edge(&["rules", "--data-dir", &data, "-o", "json"]));
+    let rules: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, &rules["items"]), (0, &serde_json::json!([])));
+    let (code, _, err) = code_and_words(&tidegate_edge(&["stop", "nobody", "--data-dir", &data]));
+    assert_eq!(code, 3, "{err}");
+    let (code, _, err) = code_and_words(&tidegate_edge(&["run", "--config", &file]));
+    assert_eq!(code, 1);
+    assert!(err.contains(&running.0.id().to_string()), "who holds the directory: {err}");
+
+    let kill = Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status();
+    assert!(kill.is_ok_and(|status| status.success()));
+    let since = Instant::now();
+    let status = until("the end", || running.0.try_wait().expect("a child of ours"));
+    assert!(status.success());
+    assert!(since.elapsed() < Duration::from_secs(3), "it ends within 2 s, and the test looks for a moment");
+}
