@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidegate_edge_core::{BridgeEvent, Order};
-use tidegate_edge_queue::{Queue, QueueError};
+use tidegate_edge_queue::{Queue, QueueConfig, QueueError, WhenFull};
 use tidegate_model::code::FaultCode;
 use tidegate_model::ids::RuleId;
-use tidegate_model::rule::{EdgeQueue, EdgeRule, Secret};
+use tidegate_model::rule::{EdgeRule, Secret};
 use tidegate_model::wire::{Counters, Fault, SecretValue};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::bridge::{Bridge, Notice, Parts, Task, Timing, queue_config};
+use crate::bridge::{Bridge, Notice, Parts, Task, Timing, queue_config, waiting};
 use crate::clock;
 use crate::intake::Intake;
 use crate::local::{BrokerSlot, RuleSink};
@@ -50,7 +50,7 @@ impl Bridges {
 
     /// Takes in under these forwards. `Some`: the queue cannot be used.
     pub async fn take_in(&mut self, rule: RuleId, config: Arc<EdgeRule>) -> Option<BridgeEvent> {
-        match self.entry(rule, &config.queue).await {
+        match self.entry(rule, queue_config(&config.queue)).await {
             Ok(entry) => {
                 entry.outgoing.reconfigure(queue_config(&config.queue));
                 entry.incoming.reconfigure(queue_config(&config.queue));
@@ -75,7 +75,7 @@ impl Bridges {
         secrets: &[SecretValue],
     ) -> Option<BridgeEvent> {
         let (events, broker, cancel) = (self.events.clone(), self.broker.clone(), self.cancel.clone());
-        let entry = match self.entry(rule, &config.queue).await {
+        let entry = match self.entry(rule, queue_config(&config.queue)).await {
             Ok(entry) => entry,
             Err(error) => return Some(disk_fault(rule, &error)),
         };
@@ -156,15 +156,32 @@ impl Bridges {
         }
     }
 
-    /// What every rule with a bridge has moved.
+    /// Opens the queues that these rules have on disk, so that what waits in them is counted although nothing moves it.
+    /// Their bounds come when the rule runs: nothing is dropped before.
+    pub async fn open_idle(&mut self, rules: impl IntoIterator<Item = RuleId>) {
+        let unbounded =
+            QueueConfig { max_bytes: u64::MAX, max_age: None, when_full: WhenFull::Block, ..QueueConfig::default() };
+        for rule in rules {
+            if queue_dir(&self.dir.join(rule.to_string()), Direction::Outgoing).is_dir()
+                && let Err(error) = self.entry(rule, unbounded.clone()).await
+            {
+                tracing::error!(rule.id = %rule, %error, "the queue of a rule that does not run cannot be read");
+            }
+        }
+    }
+
+    /// What every rule has moved, and what waits.
     pub fn counters(&self) -> Vec<(RuleId, Counters)> {
         self.rules.keys().filter_map(|rule| Some((*rule, self.counters_of(*rule)?))).collect()
     }
 
-    /// What one rule has moved; `None`: it has no bridge.
+    /// What one rule has moved, and what waits; `None`: it has no queue.
     pub fn counters_of(&self, rule: RuleId) -> Option<Counters> {
         let entry = self.rules.get(&rule)?;
-        let now = entry.bridge.as_ref()?.counters(clock::wall().0);
+        let now = match &entry.bridge {
+            Some(bridge) => bridge.counters(clock::wall().0),
+            None => waiting(&entry.outgoing, &entry.incoming, clock::wall().0),
+        };
         Some(sum(&entry.before, now))
     }
 
@@ -189,9 +206,9 @@ impl Bridges {
         }
     }
 
-    async fn entry(&mut self, rule: RuleId, bounds: &EdgeQueue) -> Result<&mut Entry, QueueError> {
+    async fn entry(&mut self, rule: RuleId, config: QueueConfig) -> Result<&mut Entry, QueueError> {
         if !self.rules.contains_key(&rule) {
-            let (dir, config) = (self.dir.join(rule.to_string()), queue_config(bounds));
+            let dir = self.dir.join(rule.to_string());
             let opened = tokio::task::spawn_blocking(move || {
                 let open = |direction| open_queue(&queue_dir(&dir, direction), config.clone());
                 Ok((open(Direction::Outgoing)?, open(Direction::Incoming)?))

@@ -157,6 +157,7 @@ impl Gateway {
                 Performed::NotMine(effect) => later.push(effect),
             }
         }
+        bridges.open_idle(agent.rules().map(|view| view.rule)).await;
         let state = config.data_dir.join("broker");
         let broker = Arc::new(local::start(config.listen, &config.local, &state, intake).await?);
         slot.fill(&broker);
@@ -342,7 +343,7 @@ impl Gateway {
         Ok(())
     }
 
-    async fn perform(&mut self, effect: Effect) -> Option<Input> {
+    async fn perform(&mut self, effect: Effect) -> Vec<Input> {
         let effect = match perform_on_bridges(&mut self.bridges, effect).await {
             Performed::Done(input) => return input,
             Performed::NotMine(effect) => effect,
@@ -376,7 +377,7 @@ impl Gateway {
             | Effect::StopBridge { .. }
             | Effect::DestroyQueue { .. } => {}
         }
-        None
+        Vec::new()
     }
 
     async fn shut_down(mut self, says_bye: bool) {
@@ -409,7 +410,7 @@ impl Gateway {
 }
 
 enum Performed {
-    Done(Option<Input>),
+    Done(Vec<Input>),
     NotMine(Effect),
 }
 
@@ -419,11 +420,11 @@ async fn perform_on_bridges(bridges: &mut Bridges, effect: Effect) -> Performed 
         // Without a queue there is no bridge either, and the order of that says so.
         Effect::TakeIn { rule, config } => {
             let _ = bridges.take_in(rule, config).await;
-            return Performed::Done(None);
+            return Performed::Done(Vec::new());
         }
         Effect::TakeInNothing { rule } => {
             bridges.take_in_nothing(rule);
-            return Performed::Done(None);
+            return Performed::Done(Vec::new());
         }
         Effect::StartBridge { rule, order, config, secrets } => {
             (rule, order, bridges.start(rule, order, config, &secrets).await)
@@ -433,11 +434,11 @@ async fn perform_on_bridges(bridges: &mut Bridges, effect: Effect) -> Performed 
         }
         Effect::StopBridge { rule } => {
             bridges.stop(rule);
-            return Performed::Done(None);
+            return Performed::Done(Vec::new());
         }
         Effect::DestroyQueue { rule } => {
             bridges.destroy(rule).await;
-            return Performed::Done(None);
+            return Performed::Done(Vec::new());
         }
         effect @ (Effect::Dial { .. }
         | Effect::HangUp { .. }
@@ -445,7 +446,10 @@ async fn perform_on_bridges(bridges: &mut Bridges, effect: Effect) -> Performed 
         | Effect::PublishPresence(_)
         | Effect::Reply { .. }) => return Performed::NotMine(effect),
     };
-    Performed::Done(event.map(|event| Input::Bridge { rule, order, event }))
+    // No bridge is there that could try again by itself: the core orders another one later.
+    let ended = |detail: &str| BridgeEvent::Ended { detail: detail.to_owned() };
+    let events = event.map_or_else(Vec::new, |event| vec![event, ended("its queue cannot be used")]);
+    Performed::Done(events.into_iter().map(|event| Input::Bridge { rule, order, event }).collect())
 }
 
 async fn sleep_until(deadline: Option<tokio::time::Instant>) {

@@ -18,7 +18,7 @@ use crate::record::{Candidate, Held, Outcome, RuleRecord, Tombstone};
 use crate::report::bounded;
 use crate::rules::{Attempt, Bridge, Rule, Up as UpBridge, config_of};
 use crate::timing::{RESTART_FIRST_MS, RESTART_MAX_MS, VERIFY_DEFAULT_S};
-use crate::trial::{Sign, Verdict};
+use crate::trial::{Sign, Trial, Verdict};
 
 /// What an order to a bridge came to.
 enum Ordered {
@@ -222,6 +222,10 @@ impl Agent {
                 let pause = RESTART_FIRST_MS.saturating_mul(1 << tries.min(16)).min(RESTART_MAX_MS);
                 let again_at = turn.now.monotonic.plus_ms(pause);
                 rule.bridge = Bridge::Resting { again_at, tries: tries.saturating_add(1) };
+                // What it said before it ended is the better reason.
+                if rule.record.run.state == RunState::PausedFault && rule.trial() == Trial::Nobody {
+                    return;
+                }
                 let fault = Fault { code: FaultCode::Unknown, detail: format!("the bridge ended: {detail}") };
                 self.on_sign(id, Sign::Fault(fault.code), Some(fault), cause, turn);
             }

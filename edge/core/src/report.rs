@@ -9,6 +9,9 @@ use tidegate_model::wire::{By, Counters, Fault, Report, RunReport, Up};
 use crate::agent::{Agent, Turn};
 use crate::timing::{COUNTERS_EVERY_MS, REPORT_PAUSE_MS};
 
+/// Transitions of one rule that one session cannot reach: after a jump of the epoch they go on above them.
+const TRANSITIONS_PER_EPOCH: u64 = 1 << 20;
+
 /// The text, cut to what a message may carry.
 pub(crate) fn bounded(mut text: String) -> String {
     if text.len() > MAX_DETAIL_BYTES {
@@ -108,6 +111,17 @@ impl Agent {
             .collect();
         for id in unknown {
             self.tell(id, turn);
+        }
+    }
+
+    /// The store was restored from a backup: its transitions are numbered above all that it told before, so that none
+    /// has a number that the controller knows for another.
+    pub(crate) fn number_above(&mut self, epoch: u64, turn: &mut Turn) {
+        let least = epoch.saturating_mul(TRANSITIONS_PER_EPOCH);
+        for (id, rule) in &mut self.rules {
+            let run = &mut rule.record.run;
+            run.sequence = run.sequence.saturating_add(1).max(least);
+            turn.touch(*id);
         }
     }
 

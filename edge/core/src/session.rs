@@ -100,6 +100,7 @@ impl Agent {
             // This store was restored from a backup: jump above what the controller has seen, in a new session.
             self.meta.session.epoch = welcome.epoch;
             turn.touch_meta();
+            self.number_above(welcome.epoch, turn);
             if let Some(sid) = self.link.sid() {
                 turn.effect(Effect::HangUp { sid });
             }

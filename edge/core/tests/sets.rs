@@ -374,6 +374,20 @@ fn a_bridge_that_ends_is_ordered_again_after_a_pause() {
 }
 
 #[test]
+fn a_bridge_that_could_not_be_started_keeps_its_reason_and_is_tried_again() {
+    let mut w = World::welcomed();
+    w.set(set(1, 1, "sensors/#", Running));
+    w.fault(FaultCode::Disk);
+    w.bridge(BridgeEvent::Ended { detail: "its queue cannot be opened".into() });
+    let fault = |w: &World| w.disk.rules[&RULE].run.fault.as_ref().map(|fault| fault.code);
+    assert_eq!(fault(&w), Some(FaultCode::Disk));
+    w.wait(1_000);
+    assert_eq!(w.bridge_effects().last(), Some(&"start"));
+    w.fault(FaultCode::Disk);
+    assert_eq!(w.reports(), [], "the same again is no transition");
+}
+
+#[test]
 fn signs_of_an_earlier_order_mean_nothing() {
     let mut w = World::welcomed();
     w.set(set(1, 1, "sensors/#", Running));

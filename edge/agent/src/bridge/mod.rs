@@ -165,6 +165,11 @@ impl Drop for Bridge {
     }
 }
 
+/// Counters of a rule without a bridge: what waits in its queues at this wall clock (ms).
+pub fn waiting(outgoing: &Queue, incoming: &Queue, now_ms: i64) -> Counters {
+    Tally::default().counters(&outgoing.stats(), &incoming.stats(), now_ms)
+}
+
 /// The bounds of a rule's queues, one for each direction.
 pub fn queue_config(queue: &EdgeQueue) -> QueueConfig {
     QueueConfig {
