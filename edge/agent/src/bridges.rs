@@ -48,17 +48,19 @@ impl Bridges {
         Self { dir, intake, broker, events, cancel, rules: BTreeMap::new(), last_origin: 0 }
     }
 
-    /// Takes in under these forwards. `Some`: the queue cannot be used.
-    pub async fn take_in(&mut self, rule: RuleId, config: Arc<EdgeRule>) -> Option<BridgeEvent> {
-        match self.entry(rule, queue_config(&config.queue)).await {
+    /// Takes in under these forwards. Where the queue cannot be used, what devices publish there is refused.
+    pub async fn take_in(&mut self, rule: RuleId, config: Arc<EdgeRule>) {
+        match self.entry(rule, &config.queue).await {
             Ok(entry) => {
                 entry.outgoing.reconfigure(queue_config(&config.queue));
                 entry.incoming.reconfigure(queue_config(&config.queue));
                 let (origin, queue) = (entry.origin, entry.outgoing.clone());
                 self.intake.set(rule, origin, config, queue);
-                None
             }
-            Err(error) => Some(disk_fault(rule, &error)),
+            Err(error) => {
+                tracing::error!(rule.id = %rule, error = %words(&error), "a queue cannot be used");
+                self.intake.set_without_queue(rule, config);
+            }
         }
     }
 
@@ -77,7 +79,7 @@ impl Bridges {
         let (events, broker, cancel) = (self.events.clone(), self.broker.clone(), self.cancel.clone());
         let entry = match self.entry(rule, queue_config(&config.queue)).await {
             Ok(entry) => entry,
-            Err(error) => return Some(disk_fault(rule, &error)),
+            Err(error) => return Some(disk_fault(&error)),
         };
         entry.end_bridge();
         // The remote broker must not see both: they bear the same client id.
@@ -159,8 +161,12 @@ impl Bridges {
     /// Opens the queues that these rules have on disk, so that what waits in them is counted although nothing moves it.
     /// Their bounds come when the rule runs: nothing is dropped before.
     pub async fn open_idle(&mut self, rules: impl IntoIterator<Item = RuleId>) {
-        let unbounded =
-            QueueConfig { max_bytes: u64::MAX, max_age: None, when_full: WhenFull::Block, ..QueueConfig::default() };
+        let unbounded = QueueConfig {
+            max_bytes: u64::MAX,
+            max_age: None,
+            when_full: WhenFull::Block,
+            ..QueueConfig::default()
+        };
         for rule in rules {
             if queue_dir(&self.dir.join(rule.to_string()), Direction::Outgoing).is_dir()
                 && let Err(error) = self.entry(rule, unbounded.clone()).await
@@ -271,13 +277,15 @@ fn open_queue(dir: &Path, config: tidegate_edge_queue::QueueConfig) -> Result<Qu
     Ok(queue)
 }
 
-fn disk_fault(rule: RuleId, error: &QueueError) -> BridgeEvent {
-    let detail = match std::error::Error::source(error) {
+fn words(error: &QueueError) -> String {
+    match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    };
-    tracing::error!(rule.id = %rule, error = %detail, "a queue cannot be used");
-    BridgeEvent::Faulted(Fault { code: FaultCode::Disk, detail })
+    }
+}
+
+fn disk_fault(error: &QueueError) -> BridgeEvent {
+    BridgeEvent::Faulted(Fault { code: FaultCode::Disk, detail: words(error) })
 }
 
 fn task(order: Order, rule: Arc<EdgeRule>, secrets: &[SecretValue]) -> Task {

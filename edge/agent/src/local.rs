@@ -62,7 +62,12 @@ impl Users {
 
 impl Gate for Users {
     fn authenticate<'a>(&'a self, connect: &'a ConnectRequest) -> Decision<'a> {
-        let decision = if self.admits(connect) { Ok(Rights::all()) } else { Err(Refusal::BadCredentials) };
+        let decision = match &connect.username {
+            Some(_) if self.admits(connect) => Ok(Rights::all()),
+            Some(_) => Err(Refusal::BadCredentials),
+            // Who names no user is told that one is needed, not that a password is wrong.
+            None => Err(Refusal::NotAuthorized),
+        };
         Box::pin(std::future::ready(decision))
     }
 }

@@ -158,6 +158,7 @@ impl Gateway {
             }
         }
         bridges.open_idle(agent.rules().map(|view| view.rule)).await;
+        bridges.open_idle(agent.rules().map(|view| view.rule)).await;
         let state = config.data_dir.join("broker");
         let broker = Arc::new(local::start(config.listen, &config.local, &state, intake).await?);
         slot.fill(&broker);
