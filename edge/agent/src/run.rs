@@ -158,7 +158,6 @@ impl Gateway {
             }
         }
         bridges.open_idle(agent.rules().map(|view| view.rule)).await;
-        bridges.open_idle(agent.rules().map(|view| view.rule)).await;
         let state = config.data_dir.join("broker");
         let broker = Arc::new(local::start(config.listen, &config.local, &state, intake).await?);
         slot.fill(&broker);
@@ -418,9 +417,8 @@ enum Performed {
 /// Effects on bridges and queues; the others come back.
 async fn perform_on_bridges(bridges: &mut Bridges, effect: Effect) -> Performed {
     let (rule, order, event) = match effect {
-        // Without a queue there is no bridge either, and the order of that says so.
         Effect::TakeIn { rule, config } => {
-            let _ = bridges.take_in(rule, config).await;
+            bridges.take_in(rule, config).await;
             return Performed::Done(Vec::new());
         }
         Effect::TakeInNothing { rule } => {
