@@ -50,7 +50,7 @@ impl Bridges {
 
     /// Takes in under these forwards. Where the queue cannot be used, what devices publish there is refused.
     pub async fn take_in(&mut self, rule: RuleId, config: Arc<EdgeRule>) {
-        match self.entry(rule, &config.queue).await {
+        match self.entry(rule, queue_config(&config.queue)).await {
             Ok(entry) => {
                 entry.outgoing.reconfigure(queue_config(&config.queue));
                 entry.incoming.reconfigure(queue_config(&config.queue));

@@ -24,11 +24,15 @@ const MAX_WAITING: usize = 4_096;
 /// Bytes of topics and payloads that wait for room at the most; of a message for two rules the payload counts twice.
 const MAX_WAITING_BYTES: usize = 16 << 20;
 
+/// No bridge publishes under this number.
+const NO_ORIGIN: u64 = 0;
+
 /// One rule that takes messages in.
 struct Taker {
     origin: u64,
     config: Arc<EdgeRule>,
-    queue: Queue,
+    /// `None`: it cannot be opened. What should go there is refused, so that no device is told that it is safe.
+    queue: Option<Queue>,
 }
 
 /// The rules that take messages in now, and the messages that wait for room.
@@ -111,7 +115,14 @@ impl Intake {
             }
         });
         self.change(|takers| {
-            takers.insert(rule, Arc::new(Taker { origin, config, queue }));
+            takers.insert(rule, Arc::new(Taker { origin, config, queue: Some(queue) }));
+        });
+    }
+
+    /// The rule should take in, and has no queue: what it forwards is refused.
+    pub fn set_without_queue(&self, rule: RuleId, config: Arc<EdgeRule>) {
+        self.change(|takers| {
+            takers.insert(rule, Arc::new(Taker { origin: NO_ORIGIN, config, queue: None }));
         });
     }
 
@@ -144,15 +155,16 @@ impl Intake {
         *takers = Arc::new(new);
     }
 
-    fn entries(&self, message: &Message, source: &Source) -> Vec<Entry> {
+    /// Where a message goes, and whether one of the queues is out of reach.
+    fn entries(&self, message: &Message, source: &Source) -> (Vec<Entry>, bool) {
         let takers = Arc::clone(&self.takers.read().unwrap_or_else(PoisonError::into_inner));
-        let Ok(topic) = TopicName::new(&*message.topic) else { return Vec::new() };
+        let Ok(topic) = TopicName::new(&*message.topic) else { return (Vec::new(), false) };
         let at_ms = clock::wall().0;
         let own = |taker: &Taker| match source {
             Source::Local { origin } => *origin == taker.origin,
             Source::Client { .. } | Source::Will { .. } => false,
         };
-        let mut entries = Vec::new();
+        let (mut entries, mut is_out_of_reach) = (Vec::new(), false);
         for (rule, taker) in takers.iter().filter(|(_, taker)| !own(taker)) {
             for delivery in taker.config.forward(&topic) {
                 let record = Record {
@@ -162,17 +174,20 @@ impl Intake {
                     retain: delivery.pass_retain && message.retain,
                     at_ms,
                 };
-                entries.push(Entry { rule: *rule, queue: taker.queue.clone(), record });
+                match &taker.queue {
+                    Some(queue) => entries.push(Entry { rule: *rule, queue: queue.clone(), record }),
+                    None => is_out_of_reach = true,
+                }
             }
         }
-        entries
+        (entries, is_out_of_reach)
     }
 }
 
 impl Tap for Intake {
     fn offer(&self, message: &Arc<Message>, source: &Source) -> Offer {
-        let entries = self.entries(message, source);
-        if entries.is_empty() {
+        let (entries, is_out_of_reach) = self.entries(message, source);
+        if entries.is_empty() && !is_out_of_reach {
             return Offer::Pass;
         }
         if message.qos == Qos::AtMostOnce {
@@ -183,6 +198,10 @@ impl Tap for Intake {
             return Offer::Pass;
         }
         let (sender, then) = oneshot::channel();
+        if is_out_of_reach {
+            // The dropped sender is a refusal.
+            return Offer::Hold { then, fan_out: true };
+        }
         // Held until the message is handed over, so that two devices' messages reach all queues in one order.
         let mut waiting = self.waiting();
         if have_room(&entries) && !waiting.holds_any(&entries) {

@@ -283,7 +283,11 @@ impl Agent {
                     up.settle_by = None;
                     self.on_sign(id, Sign::Silence, None, cause, turn);
                 }
-                Some(Bridge::Resting { .. }) => self.carry_on(id, true, By::Agent, turn),
+                Some(Bridge::Resting { .. }) => {
+                    // Its queue may have been out of reach before.
+                    self.take_in(id, turn);
+                    self.carry_on(id, true, By::Agent, turn);
+                }
                 Some(Bridge::Down) | None => {}
             }
         }

@@ -183,3 +183,17 @@ async fn a_rule_that_is_stopped_holds_nothing_up() {
     assert_eq!(answer(last.expect("one waits")).await, TapResult::Taken);
     assert!(intake.waiting().messages.is_empty() && intake.waiting().bytes == 0);
 }
+
+#[tokio::test]
+async fn a_rule_without_a_queue_has_nothing_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = open(dir.path(), "1", QueueConfig::default());
+    let intake = Arc::new(Intake::default());
+    intake.set(rule(1), 1, forward("#"), one.clone());
+    intake.set_without_queue(rule(2), forward("both/#"));
+    let then = held(intake.offer(&message("both/x", b"x", Qos::AtLeastOnce), &device()));
+    assert!(then.await.is_err(), "a dropped sender is a refusal");
+    let then = held(intake.offer(&message("only", b"x", Qos::AtLeastOnce), &device()));
+    assert_eq!(answer(then).await, TapResult::Taken);
+    assert_eq!(topics(&one), ["m/only"]);
+}
