@@ -121,6 +121,8 @@ impl Agent {
         for (id, rule) in &mut self.rules {
             let run = &mut rule.record.run;
             run.sequence = run.sequence.saturating_add(1).max(least);
+            // The jump left nothing untold.
+            rule.record.told = run.sequence.saturating_sub(1);
             turn.touch(*id);
         }
     }
