@@ -30,8 +30,10 @@ mod core_loop;
 mod tests;
 
 pub(crate) use clock::Clock;
+#[cfg(test)]
+pub(crate) use core_link::channel as core_channel;
 pub(crate) use core_link::{CoreLink, FromEdge, Stopped};
-use core_loop::CoreLoop;
+pub(crate) use core_loop::CoreLoop;
 
 /// How long HTTP answers that are under way may take when the controller stops.
 const HTTP_STOP_TIMEOUT: Duration = Duration::from_millis(500);
@@ -85,7 +87,9 @@ pub enum RunError {
 fn bind_help(source: &std::io::Error) -> &'static str {
     match source.kind() {
         std::io::ErrorKind::AddrInUse => "stop what uses this address, or choose another one (--http)",
-        std::io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose another one (--http)",
+        std::io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need a privilege; choose another one (--http)"
+        }
         _ => "choose another address (--http)",
     }
 }
@@ -117,9 +121,14 @@ pub async fn run(
     let (link, inbox) = core_link::channel();
     let credentials = Arc::new(Credentials::default());
     let events = Arc::new(Events::new(controller.epoch()));
-    let door =
-        Door::start(settings.mqtt, Topics::new(account), link.clone(), Arc::clone(&credentials), admin.clone())
-            .await?;
+    let door = Door::start(
+        settings.mqtt,
+        Topics::new(account),
+        link.clone(),
+        Arc::clone(&credentials),
+        admin.clone(),
+    )
+    .await?;
     let (mqtt_addr, health) = (door.local_addr(), door.health());
     let closing = stop.child_token();
     let app = App::new(Parts {
@@ -131,9 +140,18 @@ pub async fn run(
         broker: health.clone(),
         stopping: closing.clone(),
     });
-    let core_loop = CoreLoop { controller, inbox, store: Arc::clone(&store), transport: Box::new(door), credentials, events, clock };
+    let core_loop = CoreLoop {
+        controller,
+        inbox,
+        store: Arc::clone(&store),
+        transport: Box::new(door),
+        credentials,
+        events,
+        clock,
+    };
 
-    let serving = axum::serve(listener, http::router(app)).with_graceful_shutdown(closing.clone().cancelled_owned());
+    let serving =
+        axum::serve(listener, http::router(app)).with_graceful_shutdown(closing.clone().cancelled_owned());
     let mut http_task = tokio::spawn(serving.into_future());
     let loop_stop = CancellationToken::new();
     let mut loop_task = tokio::spawn(core_loop.run(first.effects, loop_stop.clone()));

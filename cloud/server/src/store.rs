@@ -40,13 +40,22 @@ pub trait Store: Send + Sync + 'static {
     fn apply(&self, writes: Vec<Write>) -> Pending<'_, ()>;
 
     /// Versions of a rule below `before` (`None`: from the newest on), newest first, at most `limit` and [`MAX_PAGE`].
-    fn versions(&self, rule: RuleId, before: Option<RuleVersion>, limit: usize) -> Pending<'_, Vec<VersionRecord>>;
+    fn versions(
+        &self,
+        rule: RuleId,
+        before: Option<RuleVersion>,
+        limit: usize,
+    ) -> Pending<'_, Vec<VersionRecord>>;
 
     /// One version of a rule.
     fn version(&self, rule: RuleId, version: RuleVersion) -> Pending<'_, Option<VersionRecord>>;
 
     /// Versions of all rules, those of deleted rules included, in a fixed order: the page after `after`.
-    fn all_versions(&self, after: Option<(RuleId, RuleVersion)>, limit: usize) -> Pending<'_, Vec<VersionRecord>>;
+    fn all_versions(
+        &self,
+        after: Option<(RuleId, RuleVersion)>,
+        limit: usize,
+    ) -> Pending<'_, Vec<VersionRecord>>;
 
     /// Whether it can still be read and written.
     fn health(&self) -> Pending<'_, ()>;

@@ -13,9 +13,13 @@ use tidegate_model::wire::ControllerPresence;
 
 mod door;
 mod gate;
+#[cfg(test)]
+mod nowhere;
 mod tap;
 
 pub(crate) use door::Door;
+#[cfg(test)]
+pub(crate) use nowhere::Nowhere;
 
 /// What the loop needs of a transport. Messages of edges come in through [`crate::run::CoreLink::offer`].
 pub(crate) trait Transport: Send {
@@ -24,7 +28,10 @@ pub(crate) trait Transport: Send {
     fn send(&self, edge: &EdgeId, payload: Vec<u8>);
 
     /// Publishes the controller's presence, retained.
-    fn announce<'a>(&'a self, presence: &'a ControllerPresence) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+    fn announce<'a>(
+        &'a self,
+        presence: &'a ControllerPresence,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
     /// Ends the edge's connection, where the transport holds it.
     fn disconnect(&self, edge: &EdgeId);

@@ -93,7 +93,11 @@ mod tests {
         assert_eq!(again.unwrap(), token);
         std::fs::remove_file(dir.join(CLEAR_FILE)).unwrap();
         let (still, none) = AdminAuth::open(&dir).unwrap();
-        assert!(none.is_none() && still.accepts(token.reveal().as_bytes()) && auth.accepts(token.reveal().as_bytes()));
+        assert!(
+            none.is_none()
+                && still.accepts(token.reveal().as_bytes())
+                && auth.accepts(token.reveal().as_bytes())
+        );
     }
 
     #[test]

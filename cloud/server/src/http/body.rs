@@ -38,22 +38,40 @@ fn content_type(headers: &HeaderMap) -> ContentType {
 fn unsupported(wanted: &str) -> Problem {
     let detail = format!("the Content-Type of this request is {wanted}");
     let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    Problem::new(status, "unsupported-media-type", "UNSUPPORTED_MEDIA_TYPE", "Unsupported content type", detail)
+    Problem::new(
+        status,
+        "unsupported-media-type",
+        "UNSUPPORTED_MEDIA_TYPE",
+        "Unsupported content type",
+        detail,
+    )
 }
 
 async fn text(body: Body) -> Result<String, Problem> {
     let bytes = to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| {
-        let too_long = std::error::Error::source(&error).is_some_and(|s| s.is::<http_body_util::LengthLimitError>());
+        let too_long =
+            std::error::Error::source(&error).is_some_and(|s| s.is::<http_body_util::LengthLimitError>());
         if too_long {
             let detail = format!("a body has at most {MAX_BODY_BYTES} bytes");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "TOO_LARGE", "The body is too large", detail)
+            Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                "TOO_LARGE",
+                "The body is too large",
+                detail,
+            )
         } else {
-            Problem::new(StatusCode::BAD_REQUEST, "bad-body", "BAD_REQUEST", "The body ended early", "send it again")
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "bad-body",
+                "BAD_REQUEST",
+                "The body ended early",
+                "send it again",
+            )
         }
     })?;
-    String::from_utf8(bytes.into()).map_err(|_| {
-        Problem::invalid(vec![FieldError::field("", "not-utf8", "the body is not UTF-8")])
-    })
+    String::from_utf8(bytes.into())
+        .map_err(|_| Problem::invalid(vec![FieldError::field("", "not-utf8", "the body is not UTF-8")]))
 }
 
 fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
@@ -71,9 +89,11 @@ pub(super) async fn json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -
     match content_type(headers) {
         ContentType::Json => read(&text),
         ContentType::None if text.is_empty() => read("{}"),
-        ContentType::None | ContentType::MergePatch | ContentType::Toml | ContentType::Yaml | ContentType::Other => {
-            Err(unsupported("application/json"))
-        }
+        ContentType::None
+        | ContentType::MergePatch
+        | ContentType::Toml
+        | ContentType::Yaml
+        | ContentType::Other => Err(unsupported("application/json")),
     }
 }
 
@@ -108,7 +128,11 @@ pub(super) async fn merge_patch(headers: &HeaderMap, body: Body) -> Result<Value
     if patch.is_object() {
         Ok(patch)
     } else {
-        Err(Problem::invalid(vec![FieldError::field("", "not-an-object", "a patch of a rule is a JSON object")]))
+        Err(Problem::invalid(vec![FieldError::field(
+            "",
+            "not-an-object",
+            "a patch of a rule is a JSON object",
+        )]))
     }
 }
 

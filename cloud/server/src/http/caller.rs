@@ -29,10 +29,12 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 /// The rule that a path names. What is no name cannot be there.
 pub(super) fn rule_name(text: &str) -> Result<RuleName, Problem> {
-    RuleName::from_str(text).map_err(|error| Problem::not_found("unknown-rule", "UNKNOWN_RULE", error.to_string()))
+    RuleName::from_str(text)
+        .map_err(|error| Problem::not_found("unknown-rule", "UNKNOWN_RULE", error.to_string()))
 }
 
 /// The edge that a path names. What is no name cannot be there.
 pub(super) fn edge_id(text: &str) -> Result<EdgeId, Problem> {
-    EdgeId::from_str(text).map_err(|error| Problem::not_found("unknown-edge", "UNKNOWN_EDGE", error.to_string()))
+    EdgeId::from_str(text)
+        .map_err(|error| Problem::not_found("unknown-edge", "UNKNOWN_EDGE", error.to_string()))
 }

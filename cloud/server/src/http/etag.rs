@@ -65,7 +65,8 @@ pub(super) async fn given(app: &App, name: &RuleName, headers: &HeaderMap) -> Re
         Some(tags) => tags,
     };
     let looked_up = name.clone();
-    let current = app.core.read(move |core, _| core.rule_record(&looked_up).map(tidegate_cloud_core::etag)).await?;
+    let current =
+        app.core.read(move |core, _| core.rule_record(&looked_up).map(tidegate_cloud_core::etag)).await?;
     Ok(Expect::Etag(match (wanted, current) {
         (Tags::Any, Some(current)) => current,
         (Tags::These(tags), Some(current)) if tags.contains(&current) => current,

@@ -74,7 +74,8 @@ impl Topics {
                 Some(_) | None => params.error(
                     "topics",
                     "bad-topic",
-                    "topics are rule/NAME, edge/NAME, rule/*, edge/* or *, with commas between them".to_owned(),
+                    "topics are rule/NAME, edge/NAME, rule/*, edge/* or *, with commas between them"
+                        .to_owned(),
                 ),
             }
         }
@@ -132,7 +133,8 @@ fn tell(events: &Events, numbered: &Numbered) -> Sse {
         EventKind::Placement => "placement",
         EventKind::Edge => "edge",
     };
-    let data = serde_json::to_string(&numbered.event).expect("an event has text keys and no failing serializer");
+    let data =
+        serde_json::to_string(&numbered.event).expect("an event has text keys and no failing serializer");
     Sse::default().id(events.id(numbered.number)).event(name).data(data)
 }
 

@@ -29,7 +29,8 @@ pub(super) async fn surround(request: Request, next: Next) -> Response {
     // The log names routes, not paths: what callers put into a path is theirs.
     let route = request.extensions().get::<MatchedPath>().map_or("-".to_owned(), |m| m.as_str().to_owned());
     let began = Instant::now();
-    let answered = tokio::time::timeout(REQUEST_TIMEOUT, AssertUnwindSafe(next.run(request)).catch_unwind()).await;
+    let answered =
+        tokio::time::timeout(REQUEST_TIMEOUT, AssertUnwindSafe(next.run(request)).catch_unwind()).await;
     let mut response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => {
@@ -86,7 +87,9 @@ fn check(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
         return Ok(());
     }
     if token.starts_with(b"tge_") {
-        return Err(Problem::forbidden(format!("this is the credential of an edge, which opens MQTT only; {HOW}")));
+        return Err(Problem::forbidden(format!(
+            "this is the credential of an edge, which opens MQTT only; {HOW}"
+        )));
     }
     Err(Problem::unauthenticated(format!("the token is not valid; {HOW}")))
 }
@@ -99,5 +102,11 @@ pub(super) async fn no_such_path(uri: Uri) -> Problem {
 /// The answer to a method that a route does not have.
 pub(super) async fn no_such_method(method: Method, uri: Uri) -> Problem {
     let detail = format!("{method} is not possible at {}; the Allow header tells what is", uri.path());
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "METHOD_NOT_ALLOWED", "No such method", detail)
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        "METHOD_NOT_ALLOWED",
+        "No such method",
+        detail,
+    )
 }

@@ -88,7 +88,11 @@ impl Page {
 impl Params {
     /// Says that the cursor is none of ours.
     pub(super) fn bad_cursor(&mut self) {
-        self.error("cursor", "bad-cursor", "cursor is the next_cursor of the page before, as it came".to_owned());
+        self.error(
+            "cursor",
+            "bad-cursor",
+            "cursor is the next_cursor of the page before, as it came".to_owned(),
+        );
     }
 }
 

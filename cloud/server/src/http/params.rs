@@ -71,7 +71,7 @@ impl Params {
 
     /// Takes `true` or `false`; absent is `false`.
     pub(super) fn flag(&mut self, name: &str) -> bool {
-        self.word(name, "true, false").unwrap_or_else(|| false)
+        self.parse(name).unwrap_or(false)
     }
 
     pub(super) fn error(&mut self, name: &str, code: &str, detail: String) {

@@ -53,7 +53,12 @@ fn filter(params: &mut Params, rule: Option<RuleName>) -> PlacementFilter {
     }
 }
 
-async fn page_of(app: &App, page: Page, mut params: Params, filter: PlacementFilter) -> Result<Response, Problem> {
+async fn page_of(
+    app: &App,
+    page: Page,
+    mut params: Params,
+    filter: PlacementFilter,
+) -> Result<Response, Problem> {
     let after = page.after.as_deref().map(|after| {
         let (rule, edge) = after.split_once('/')?;
         Some((RuleName::new(rule).ok()?, EdgeId::new(edge).ok()?))
@@ -159,7 +164,8 @@ pub(super) async fn act(
     let offline = params.word::<Offline>("when_offline", "refuse, queue");
     params.finish()?;
     let (rule, edge) = (rule_name(&rule)?, edge_id(&edge)?);
-    let Some(action) = Action::ALL.into_iter().find(|known| known.as_str().replace('_', "-") == action) else {
+    let Some(action) = Action::ALL.into_iter().find(|known| known.as_str().replace('_', "-") == action)
+    else {
         let detail = "an action is one of issue, issue-again, sync, start, stop";
         return Err(Problem::not_found("unknown-action", "UNKNOWN_ACTION", detail));
     };
@@ -173,6 +179,10 @@ pub(super) async fn act(
             let location = location(&placement);
             let body = Json(json!({ "operation": operation, "placement": placement }));
             Ok((StatusCode::ACCEPTED, location, body).into_response())
+        }
+        // It was so already: nothing was sent, and nobody has to wait.
+        Reply::Already { placement } => {
+            Ok(Json(json!({ "operation": null, "placement": placement })).into_response())
         }
         _ => Err(Problem::internal()),
     }

@@ -141,7 +141,8 @@ impl Problem {
             if more == 0 { first.detail.clone() } else { format!("{} (and {more} more)", first.detail) }
         });
         let status = StatusCode::UNPROCESSABLE_ENTITY;
-        Self::new(status, "invalid-request", "BAD_REQUEST", "The request is not valid", detail).with_errors(errors)
+        Self::new(status, "invalid-request", "BAD_REQUEST", "The request is not valid", detail)
+            .with_errors(errors)
     }
 
     /// 422: the rule is wrong.
@@ -233,7 +234,9 @@ pub(super) fn of_rejection(rejection: &Rejection) -> Problem {
     let (status, kind, title) = match rejection {
         Rejection::NoSuchRule(_) => (S::NOT_FOUND, "unknown-rule", "No such rule"),
         Rejection::NoSuchEdge(_) => (S::NOT_FOUND, "unknown-edge", "No such edge"),
-        Rejection::NoSuchPlacement { .. } => (S::NOT_FOUND, "unknown-placement", "The rule is not on this edge"),
+        Rejection::NoSuchPlacement { .. } => {
+            (S::NOT_FOUND, "unknown-placement", "The rule is not on this edge")
+        }
         Rejection::RuleExists(_) => (S::CONFLICT, "rule-exists", "The rule exists already"),
         Rejection::EdgeExists(_) => (S::CONFLICT, "edge-exists", "The edge exists already"),
         Rejection::VersionConflict { .. } => {
@@ -270,7 +273,9 @@ pub(super) fn of_rejection(rejection: &Rejection) -> Problem {
         Rejection::Invalid(problems) | Rejection::InvalidOnEdge { problems, .. } => {
             problem.0.errors = field_errors(problems);
         }
-        Rejection::VersionConflict { current_etag, .. } => problem.0.current_etag = Some(current_etag.clone()),
+        Rejection::VersionConflict { current_etag, .. } => {
+            problem.0.current_etag = Some(current_etag.clone())
+        }
         Rejection::NotAllowed { actions, .. } => problem.0.actions = actions.clone(),
         Rejection::NoSuchRule(_)
         | Rejection::NoSuchEdge(_)

@@ -120,7 +120,9 @@ pub(super) async fn put(
     let expect = if create_only { Expect::Absent } else { etag::required(&app, &name, &headers).await? };
     let (content, secret) = body::rule(&headers, body).await?;
     same_name(&name, &content)?;
-    save(&app, by, content, secret, expect, note).await.map_err(|problem| problem.as_precondition(create_only))
+    save(&app, by, content, secret, expect, note)
+        .await
+        .map_err(|problem| problem.as_precondition(create_only))
 }
 
 /// `PATCH /rules/{rule}?note=`
@@ -202,7 +204,8 @@ fn check_on_edges(
     let mut edges: BTreeMap<EdgeId, BTreeMap<String, String>> =
         placed.into_iter().map(|placement| (placement.edge, placement.vars)).collect();
     if !asked.is_empty() {
-        edges = asked.into_iter().map(|edge| (edge.clone(), edges.remove(&edge).unwrap_or_default())).collect();
+        edges =
+            asked.into_iter().map(|edge| (edge.clone(), edges.remove(&edge).unwrap_or_default())).collect();
     }
     let shown = edges.iter().map(|(edge, vars)| match core.preview(content, password_set, edge, vars) {
         Ok(rendered) => effective(edge, &rendered),
@@ -240,7 +243,8 @@ async fn save(
     note: String,
 ) -> Result<Response, Problem> {
     let id = RuleId(uuid::Uuid::now_v7());
-    let reply = app.change(by, Request::SaveRule { id, content: Box::new(content), secret, expect, note }).await?;
+    let reply =
+        app.change(by, Request::SaveRule { id, content: Box::new(content), secret, expect, note }).await?;
     saved(reply)
 }
 
@@ -273,7 +277,10 @@ fn same_name(path: &RuleName, content: &ValidRule) -> Result<(), Problem> {
     if content.name() == path {
         return Ok(());
     }
-    let detail = format!("the rule says that its name is '{}', the path says '{path}'; a rule keeps its name", content.name());
+    let detail = format!(
+        "the rule says that its name is '{}', the path says '{path}'; a rule keeps its name",
+        content.name()
+    );
     Err(Problem::invalid(vec![FieldError::field("/name", "other-name", detail)]))
 }
 

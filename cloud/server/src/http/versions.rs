@@ -116,7 +116,12 @@ async fn identity(app: &App, name: &RuleName) -> Result<(RuleId, RuleVersion), P
     found.ok_or_else(|| no_such_rule(name))
 }
 
-async fn read(app: &App, name: &RuleName, id: RuleId, version: RuleVersion) -> Result<VersionRecord, Problem> {
+async fn read(
+    app: &App,
+    name: &RuleName,
+    id: RuleId,
+    version: RuleVersion,
+) -> Result<VersionRecord, Problem> {
     let record = app.store.version(id, version).await?;
     record.ok_or_else(|| no_such_version(name, version.0))
 }

@@ -147,7 +147,8 @@ impl CoreLoop {
                     tracing::info!(
                         rule.name = event.rule.as_ref().map(|r| r.as_str()),
                         edge.id = event.edge.as_ref().map(|e| e.as_str()),
-                        "{}", event.text
+                        "{}",
+                        event.text
                     );
                     self.events.publish(&event);
                 }

@@ -61,7 +61,12 @@ pub(super) fn version(number: u128, version: u64) -> VersionRecord {
 
 pub(super) fn edge(name: &str) -> EdgeRecord {
     let facts = Facts { epoch: 5, ..Facts::default() };
-    EdgeRecord { id: EdgeId::new(name).unwrap(), created: Wall(4), credential: "$argon2id$x".to_owned(), facts }
+    EdgeRecord {
+        id: EdgeId::new(name).unwrap(),
+        created: Wall(4),
+        credential: "$argon2id$x".to_owned(),
+        facts,
+    }
 }
 
 /// A placement whose rendered rule has this many bytes.
@@ -141,9 +146,20 @@ async fn a_conflict_applies_nothing(store: &dyn Store) {
     assert!(store.load().await.unwrap().edges.is_empty());
     // Within a batch each write sees those before it.
     let id = rule(1, 1).id;
-    store.apply(vec![put_rule(1, 2, Some(1)), put_rule(1, 3, Some(2)), Write::RemoveRule(id), put_rule(1, 9, None)]).await.unwrap();
+    store
+        .apply(vec![
+            put_rule(1, 2, Some(1)),
+            put_rule(1, 3, Some(2)),
+            Write::RemoveRule(id),
+            put_rule(1, 9, None),
+        ])
+        .await
+        .unwrap();
     assert_eq!(store.load().await.unwrap().rules[0].version, RuleVersion(9));
-    assert!(matches!(store.apply(vec![put_rule(3, 2, Some(1))]).await, Err(StoreError::Conflict { found: None, .. })));
+    assert!(matches!(
+        store.apply(vec![put_rule(3, 2, Some(1))]).await,
+        Err(StoreError::Conflict { found: None, .. })
+    ));
 }
 
 async fn versions_are_paged_newest_first(store: &dyn Store) {
@@ -217,7 +233,10 @@ async fn an_export_fills_another_store(store: &dyn Store, empty: &dyn Store) {
 
     assert_eq!(import_from(empty, file.clone()).await.unwrap(), exported);
     let (there, here) = (store.load().await.unwrap(), empty.load().await.unwrap());
-    assert_eq!((there.meta, there.rules, there.edges, there.placements), (here.meta, here.rules, here.edges, here.placements));
+    assert_eq!(
+        (there.meta, there.rules, there.edges, there.placements),
+        (here.meta, here.rules, here.edges, here.placements)
+    );
     assert_eq!(empty.version(rule(1, 1).id, RuleVersion(77)).await.unwrap().unwrap(), version(1, 77));
     assert!(import_from(empty, file).await.unwrap_err().to_string().contains("not empty"));
 }

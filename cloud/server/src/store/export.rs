@@ -97,7 +97,8 @@ struct Exporter {
 
 impl Exporter {
     fn create(file: &Path) -> Result<Self, String> {
-        let out = File::options().write(true).create_new(true).mode(0o600).open(file).map_err(|e| e.to_string())?;
+        let out =
+            File::options().write(true).create_new(true).mode(0o600).open(file).map_err(|e| e.to_string())?;
         Ok(Self { out: BufWriter::new(out), hash: Sha256::new(), counts: Counts::default() })
     }
 
@@ -154,7 +155,8 @@ pub async fn export_to(store: &dyn Store, file: PathBuf) -> Result<ExportSummary
         let Some(last) = page.last() else { break };
         after = Some((last.rule, last.version));
         exporter = blocking(move || {
-            page.into_iter().try_for_each(|record| exporter.line(&Line::Version { record: Box::new(record) }))?;
+            page.into_iter()
+                .try_for_each(|record| exporter.line(&Line::Version { record: Box::new(record) }))?;
             Ok(exporter)
         })
         .await
@@ -172,18 +174,23 @@ fn read(file: &Path, mut take: impl FnMut(Line) -> Result<(), String>) -> Result
         number += 1;
         (&mut input).take(MAX_LINE_BYTES).read_until(b'\n', &mut text).map_err(|e| e.to_string())?;
         if text.last() != Some(&b'\n') {
-            return Err(format!("line {number}: the file ends before its last line, or the line is too long"));
+            return Err(format!(
+                "line {number}: the file ends before its last line, or the line is too long"
+            ));
         }
         // What the reader says may quote a password.
-        let line: Line = serde_json::from_slice(&text)
-            .map_err(|e| format!("line {number}: it is not a record of this format (column {})", e.column()))?;
+        let line: Line = serde_json::from_slice(&text).map_err(|e| {
+            format!("line {number}: it is not a record of this format (column {})", e.column())
+        })?;
         match line {
             Line::Header { format } if format != FORMAT => {
                 return Err(format!("it has format {format}, this version reads {FORMAT}"));
             }
             Line::End { summary } => {
                 if summary.counts != counts || summary.sha256 != hex(&hash.finalize()) {
-                    return Err("its counts or its SHA-256 do not fit its contents; it was changed or cut".to_owned());
+                    return Err(
+                        "its counts or its SHA-256 do not fit its contents; it was changed or cut".to_owned()
+                    );
                 }
                 return Ok(summary);
             }

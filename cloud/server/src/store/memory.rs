@@ -76,7 +76,12 @@ impl Store for Memory {
         Box::pin(std::future::ready(self.apply_all(writes)))
     }
 
-    fn versions(&self, rule: RuleId, before: Option<RuleVersion>, limit: usize) -> Pending<'_, Vec<VersionRecord>> {
+    fn versions(
+        &self,
+        rule: RuleId,
+        before: Option<RuleVersion>,
+        limit: usize,
+    ) -> Pending<'_, Vec<VersionRecord>> {
         let below = (rule, before.unwrap_or(RuleVersion(u64::MAX)));
         let records = self.lock();
         let range = records.versions.range((rule, RuleVersion(0))..below);
@@ -87,7 +92,11 @@ impl Store for Memory {
         ready(self.lock().versions.get(&(rule, version)).cloned())
     }
 
-    fn all_versions(&self, after: Option<(RuleId, RuleVersion)>, limit: usize) -> Pending<'_, Vec<VersionRecord>> {
+    fn all_versions(
+        &self,
+        after: Option<(RuleId, RuleVersion)>,
+        limit: usize,
+    ) -> Pending<'_, Vec<VersionRecord>> {
         use std::ops::Bound::{Excluded, Unbounded};
         let records = self.lock();
         let range = records.versions.range((after.map_or(Unbounded, Excluded), Unbounded));

@@ -74,7 +74,11 @@ impl Reader {
         value::scan(tree, |_, record| Ok(record)).map_err(|e| e.at(&self.dir))
     }
 
-    fn get<T: serde::de::DeserializeOwned>(&self, tree: &sled::Tree, key: &[u8]) -> Result<Option<T>, StoreError> {
+    fn get<T: serde::de::DeserializeOwned>(
+        &self,
+        tree: &sled::Tree,
+        key: &[u8],
+    ) -> Result<Option<T>, StoreError> {
         value::get(tree, key).map_err(|e| e.at(&self.dir))
     }
 
@@ -86,7 +90,11 @@ impl Reader {
         Ok(Snapshot { meta: meta.unwrap_or_default(), rules, edges, placements })
     }
 
-    fn versions(&self, keys: impl Iterator<Item = Result<Vec<u8>, value::ValueError>>, limit: usize) -> Result<Vec<VersionRecord>, StoreError> {
+    fn versions(
+        &self,
+        keys: impl Iterator<Item = Result<Vec<u8>, value::ValueError>>,
+        limit: usize,
+    ) -> Result<Vec<VersionRecord>, StoreError> {
         let mut found = Vec::new();
         for key in keys.take(limit.min(MAX_PAGE)) {
             let key = key.map_err(|e| e.at(&self.dir))?;
@@ -106,7 +114,12 @@ impl Store for Sled {
         Box::pin(self.writer.apply(writes))
     }
 
-    fn versions(&self, rule: RuleId, before: Option<RuleVersion>, limit: usize) -> Pending<'_, Vec<VersionRecord>> {
+    fn versions(
+        &self,
+        rule: RuleId,
+        before: Option<RuleVersion>,
+        limit: usize,
+    ) -> Pending<'_, Vec<VersionRecord>> {
         self.read(move |reader| {
             let from = keys::version(rule, RuleVersion(0));
             let below = keys::version(rule, before.unwrap_or(RuleVersion(u64::MAX)));
@@ -118,7 +131,11 @@ impl Store for Sled {
         self.read(move |reader| reader.get(&reader.trees.versions, &keys::version(rule, version)))
     }
 
-    fn all_versions(&self, after: Option<(RuleId, RuleVersion)>, limit: usize) -> Pending<'_, Vec<VersionRecord>> {
+    fn all_versions(
+        &self,
+        after: Option<(RuleId, RuleVersion)>,
+        limit: usize,
+    ) -> Pending<'_, Vec<VersionRecord>> {
         self.read(move |reader| {
             let from = after.map_or_else(Vec::new, |(rule, version)| keys::version(rule, version.next()));
             reader.versions(value::heads(reader.trees.versions.range(from..)), limit)

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tidegate_broker::{Broker, BrokerConfig, Event, Health, Limits, Message, Qos, SendError, StartError, Watcher};
+use tidegate_broker::{
+    Broker, BrokerConfig, Event, Health, Limits, Message, Qos, SendError, StartError, Watcher,
+};
 use tidegate_model::ids::EdgeId;
 use tidegate_model::limits::{MAX_ENVELOPE_BYTES, MAX_TOPIC_BYTES};
 use tidegate_model::wire::{ControllerPresence, EdgeTopic, Topics};
@@ -76,7 +78,10 @@ impl Transport for Door {
         }
     }
 
-    fn announce<'a>(&'a self, presence: &'a ControllerPresence) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    fn announce<'a>(
+        &'a self,
+        presence: &'a ControllerPresence,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
             let payload = match serde_json::to_vec(presence) {
                 Ok(payload) => payload,
@@ -104,8 +109,12 @@ struct Log;
 impl Watcher for Log {
     fn event(&self, event: &Event) {
         match event {
-            Event::Connected { client_id, peer, .. } => tracing::debug!(client = %client_id, %peer, "a client connected"),
-            Event::Subscribed { client_id, filter, .. } => tracing::debug!(client = %client_id, %filter, "a client subscribed"),
+            Event::Connected { client_id, peer, .. } => {
+                tracing::debug!(client = %client_id, %peer, "a client connected")
+            }
+            Event::Subscribed { client_id, filter, .. } => {
+                tracing::debug!(client = %client_id, %filter, "a client subscribed")
+            }
             Event::Disconnected { client_id, reason, .. } => {
                 tracing::debug!(client = %client_id, %reason, "a client's connection ended");
             }

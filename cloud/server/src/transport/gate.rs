@@ -35,10 +35,13 @@ impl EdgeGate {
         match self.topics.edge_of_client_id(&connect.client_id) {
             Some(edge) if edge.as_str() == user => self.edge(&edge, password.expose()).await,
             Some(_) => Err(Refusal::IdentifierRejected),
-            None if user == ADMIN_USER && self.admin.accepts(password.expose()) => {
-                Ok(Rights { publish: Permit::Filters(Vec::new()), subscribe: Permit::Filters(vec![self.topics.all()]) })
+            None if user == ADMIN_USER && self.admin.accepts(password.expose()) => Ok(Rights {
+                publish: Permit::Filters(Vec::new()),
+                subscribe: Permit::Filters(vec![self.topics.all()]),
+            }),
+            None if EdgeId::new(user.as_str()).is_ok() && user != ADMIN_USER => {
+                Err(Refusal::IdentifierRejected)
             }
-            None if EdgeId::new(user.as_str()).is_ok() && user != ADMIN_USER => Err(Refusal::IdentifierRejected),
             None => Err(Refusal::BadCredentials),
         }
     }

@@ -28,7 +28,9 @@ impl EdgeTap {
 
     fn author(&self, source: &Source) -> Option<EdgeId> {
         match source {
-            Source::Client { client_id, .. } | Source::Will { client_id, .. } => self.topics.edge_of_client_id(client_id),
+            Source::Client { client_id, .. } | Source::Will { client_id, .. } => {
+                self.topics.edge_of_client_id(client_id)
+            }
             Source::Local { .. } => None,
         }
     }
@@ -36,7 +38,8 @@ impl EdgeTap {
 
 impl Tap for EdgeTap {
     fn offer(&self, message: &Arc<Message>, source: &Source) -> Offer {
-        let (Some(author), Some((edge, topic))) = (self.author(source), self.topics.parse(&message.topic)) else {
+        let (Some(author), Some((edge, topic))) = (self.author(source), self.topics.parse(&message.topic))
+        else {
             return Offer::Pass;
         };
         let presence = match topic {

@@ -7,13 +7,16 @@ use serde::de::DeserializeOwned;
 use tidegate_cloud_core::{EdgeRecord, PlacementRecord, RuleRecord, VersionRecord};
 
 use super::{keys, value};
-use crate::data_dir::make_private;
+use crate::data_dir::{make_private, write_private};
 use crate::store::StoreError;
 
 /// Schema that this version writes and the highest that it reads.
 pub(super) const SCHEMA: u32 = 1;
 /// Where snapshots that could not be read are set aside.
 const QUARANTINE: &str = "quarantine";
+/// File that says that the schema was committed once: from then on a database without it lost its contents. sled itself
+/// takes a file that it cannot make sense of for a new database.
+const MADE: &str = "made";
 /// How often sled collects garbage, in milliseconds; durability does not rest on it.
 const FLUSH_EVERY_MS: u64 = 500;
 
@@ -34,7 +37,9 @@ pub(super) fn sled_error(doing: &'static str, dir: &Path, error: &sled::Error) -
     match error {
         sled::Error::Corruption { .. } => StoreError::Damaged { dir, what: error.to_string() },
         // sled has no error of its own for it.
-        sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => StoreError::Locked { dir },
+        sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => {
+            StoreError::Locked { dir }
+        }
         sled::Error::Io(_)
         | sled::Error::CollectionNotFound(_)
         | sled::Error::Unsupported(_)
@@ -95,6 +100,15 @@ fn quarantine(dir: &Path) -> Result<usize, StoreError> {
     Ok(snapshots.len())
 }
 
+/// Remembers that the schema is committed.
+pub(super) fn made(dir: &Path) -> Result<(), StoreError> {
+    let path = dir.join(MADE);
+    if path.exists() {
+        return Ok(());
+    }
+    write_private(&path, "").map_err(|error| failed(dir, error.to_string()))
+}
+
 fn trees(dir: &Path, cache_mib: u64) -> Result<Trees, StoreError> {
     let error = |error| sled_error("opening", dir, &error);
     let db = sled::Config::new()
@@ -123,11 +137,15 @@ fn check(dir: &Path, trees: &Trees) -> Result<(), StoreError> {
             return Err(StoreError::TooNew { dir: dir.to_owned(), found, known: SCHEMA });
         }
         Some(found) => {
-            return Err(StoreError::Damaged { dir: dir.to_owned(), what: format!("schema {found} never existed") });
+            return Err(StoreError::Damaged {
+                dir: dir.to_owned(),
+                what: format!("schema {found} never existed"),
+            });
         }
-        None if trees.rules.is_empty() && trees.edges.is_empty() && trees.versions.is_empty() => {}
+        None if !dir.join(MADE).exists() => {}
         None => {
-            return Err(StoreError::Damaged { dir: dir.to_owned(), what: "it holds records but no schema".to_owned() });
+            let what = "its contents are gone: the file db is not what was written".to_owned();
+            return Err(StoreError::Damaged { dir: dir.to_owned(), what });
         }
     }
     scan::<RuleRecord>(dir, &trees.rules, |r| keys::rule(r.id))?;
@@ -136,7 +154,11 @@ fn check(dir: &Path, trees: &Trees) -> Result<(), StoreError> {
     scan::<PlacementRecord>(dir, &trees.placements, |r| keys::placement(r.rule, &r.edge))
 }
 
-fn scan<T: DeserializeOwned>(dir: &Path, tree: &sled::Tree, key_of: impl Fn(&T) -> Vec<u8>) -> Result<(), StoreError> {
+fn scan<T: DeserializeOwned>(
+    dir: &Path,
+    tree: &sled::Tree,
+    key_of: impl Fn(&T) -> Vec<u8>,
+) -> Result<(), StoreError> {
     let scanned = value::scan(tree, |key, record: T| {
         if key_of(&record) == key {
             Ok(())

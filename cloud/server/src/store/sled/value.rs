@@ -59,7 +59,8 @@ fn piece_key(key: &[u8], number: u16) -> Vec<u8> {
 /// The pieces of a record.
 pub(super) fn encode(record: &impl Serialize) -> Result<Vec<Vec<u8>>, String> {
     let json = serde_json::to_vec(record).map_err(|e| e.to_string())?;
-    let count = u16::try_from(json.len().div_ceil(PIECE_BYTES)).map_err(|_| "the record is too large".to_owned())?;
+    let count =
+        u16::try_from(json.len().div_ceil(PIECE_BYTES)).map_err(|_| "the record is too large".to_owned())?;
     let crc = crc32fast::hash(&json);
     let pieces = json.chunks(PIECE_BYTES).enumerate().map(|(number, part)| {
         let mut piece = Vec::with_capacity(HEAD_BYTES + part.len());
@@ -136,7 +137,10 @@ pub(super) fn scan<T: DeserializeOwned, R>(
         let (full_key, first) = entry?;
         let (key, number) = split(&full_key)?;
         if number != 0 {
-            return Err(ValueError::Damaged(format!("key {} has a piece without a beginning", hex(&full_key))));
+            return Err(ValueError::Damaged(format!(
+                "key {} has a piece without a beginning",
+                hex(&full_key)
+            )));
         }
         let record = decode(key, &first, |wanted| match pieces.next() {
             Some(Ok((found, piece))) => Ok((*found == *wanted).then_some(piece)),
@@ -194,7 +198,10 @@ pub(super) fn put_in<E>(
 }
 
 /// Removes a record within a transaction.
-pub(super) fn remove_in<E>(tree: &TransactionalTree, key: &[u8]) -> Result<(), ConflictableTransactionError<E>> {
+pub(super) fn remove_in<E>(
+    tree: &TransactionalTree,
+    key: &[u8],
+) -> Result<(), ConflictableTransactionError<E>> {
     for number in 0..pieces_in(tree, key)? {
         tree.remove(piece_key(key, number))?;
     }

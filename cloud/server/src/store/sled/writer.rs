@@ -12,7 +12,7 @@ use sled::transaction::{ConflictableTransactionError, TransactionError, Transact
 use tidegate_cloud_core::{RuleRecord, Write};
 use tokio::sync::{mpsc, oneshot};
 
-use super::open::{SCHEMA, Trees, sled_error};
+use super::open::{SCHEMA, Trees, made, sled_error};
 use super::{keys, value};
 use crate::store::{StoreError, expect};
 
@@ -48,6 +48,7 @@ impl Writer {
         let poison = Arc::new(Mutex::new(None));
         let mut worker = Worker { dir: dir.to_owned(), trees, file, poison: Arc::clone(&poison) };
         worker.commit(vec![]).map_err(|why| why.at(dir))?;
+        made(dir)?;
         let thread = std::thread::Builder::new()
             .name("tidegate-store".to_owned())
             .spawn(move || worker.work(waiting))
@@ -55,7 +56,10 @@ impl Writer {
         Ok(Self { commands: Some(commands), poison, thread: Some(thread) })
     }
 
-    pub(super) fn apply(&self, writes: Vec<Write>) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+    pub(super) fn apply(
+        &self,
+        writes: Vec<Write>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
         let (commands, poison) = (self.commands.clone(), Arc::clone(&self.poison));
         async move {
             let ended = || {
@@ -133,7 +137,9 @@ impl Worker {
                 .unwrap_or_else(|_| Err(CommitError::Other("the database panicked".to_owned())));
             match committed {
                 // A caller that went away does not hear of it; its writes stand.
-                Ok(results) => callers.into_iter().zip(results).for_each(|(done, result)| drop(done.send(result))),
+                Ok(results) => {
+                    callers.into_iter().zip(results).for_each(|(done, result)| drop(done.send(result)))
+                }
                 Err(error) => {
                     let error = error.at(&self.dir);
                     *self.poison.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());

@@ -1,0 +1,93 @@
+use serde_json::json;
+
+use super::harness::{Api, rule};
+
+#[tokio::test]
+async fn a_rule_is_placed_listed_and_taken_off() {
+    let api = Api::start().await;
+    api.create("a").await;
+    api.call("PUT", "/rules/a/placements/gw-1", &[], "").await.problem(404, "UNKNOWN_EDGE");
+    api.post("/edges", &json!({ "id": "gw-1" })).await.ok(201);
+    let placed = api.call("PUT", "/rules/a/placements/gw-1", &[], "").await.ok(201);
+    assert_eq!(placed.header("location"), "/api/v1/placements/a/gw-1");
+    assert_eq!(placed.json()["issue_state"], "not_issued");
+    api.call("PUT", "/rules/a/placements/gw-1", &[], "").await.ok(200);
+    let vars = json!({ "vars": { "nope": "x" } }).to_string();
+    let json = [("content-type", "application/json")];
+    api.call("PUT", "/rules/a/placements/gw-1", &json, &vars).await.problem(422, "INVALID_CONFIG");
+
+    for path in [
+        "/placements",
+        "/placements?rule=a&edge=gw-1&issue_state=not_issued&run_state=not_running",
+        "/rules/a/placements",
+    ] {
+        assert_eq!(api.get(path).await.ok(200).json()["total"], 1, "{path}");
+    }
+    assert_eq!(api.get("/placements?issue_state=failed").await.ok(200).json()["total"], 0);
+    let one = api.get("/placements/a/gw-1").await.ok(200).json();
+    assert_eq!((&one["rule"], &one["edge"], &one["link"]), (&json!("a"), &json!("gw-1"), &json!("unknown")));
+    assert_eq!(api.get("/rules/a").await.json()["placements"][0]["edge"], "gw-1");
+    api.get("/rules/b/placements").await.problem(404, "UNKNOWN_RULE");
+    api.get("/placements/a/gw-2").await.problem(404, "UNKNOWN_RULE");
+
+    api.call("DELETE", "/rules/a/placements/gw-1", &[], "").await.ok(204);
+    api.get("/placements/a/gw-1").await.problem(404, "UNKNOWN_RULE");
+    api.call("DELETE", "/rules/a/placements/gw-1", &[], "").await.problem(404, "UNKNOWN_RULE");
+}
+
+#[tokio::test]
+async fn c05_an_action_on_an_edge_that_is_offline_is_refused_or_queued() {
+    let api = Api::start().await;
+    api.create("a").await;
+    api.post("/edges", &json!({ "id": "gw-1" })).await.ok(201);
+    api.call("PUT", "/rules/a/placements/gw-1", &[], "").await.ok(201);
+    let before = api.get("/placements/a/gw-1").await.text;
+    let refused = api.call("POST", "/placements/a/gw-1/issue", &[], "").await.problem(409, "EDGE_OFFLINE");
+    assert_eq!(refused["type"], "/problems/edge-offline");
+    assert_eq!(refused["actions"].as_array().unwrap().len(), 5);
+    assert_eq!(api.get("/placements/a/gw-1").await.text, before);
+
+    let queued = api.call("POST", "/placements/a/gw-1/issue?when_offline=queue", &[], "").await.ok(202);
+    let body = queued.json();
+    assert_eq!((&body["operation"]["queued"], &body["operation"]["action"]), (&json!(true), &json!("issue")));
+    assert_eq!(body["placement"]["in_flight"]["id"], body["operation"]["id"]);
+    assert_eq!(queued.header("location"), "/api/v1/placements/a/gw-1");
+    api.call("POST", "/placements/a/gw-1/start", &[], "").await.problem(409, "NOT_ALLOWED");
+    api.post("/placements/a/gw-1/issue", &json!({ "when_offline": "maybe" }))
+        .await
+        .problem(422, "BAD_REQUEST");
+    api.call("POST", "/placements/a/gw-1/deploy", &[], "").await.problem(404, "UNKNOWN_ACTION");
+    api.call("POST", "/placements/b/gw-1/issue", &[], "").await.problem(404, "UNKNOWN_RULE");
+}
+
+#[tokio::test]
+async fn an_edge_is_made_known_once_and_removed() {
+    let api = Api::start().await;
+    let created = api.post("/edges", &json!({ "id": "gw-1" })).await.ok(201);
+    assert_eq!(
+        (created.header("location"), created.header("cache-control")),
+        ("/api/v1/edges/gw-1", "no-store")
+    );
+    let body = created.json();
+    assert!(body["credential"].as_str().unwrap().starts_with("tge_"));
+    assert_eq!((&body["id"], &body["link"]), (&json!("gw-1"), &json!("unknown")));
+    api.post("/edges", &json!({ "id": "gw-1" })).await.problem(409, "CONFLICT");
+    assert!(api.get("/edges/gw-1").await.ok(200).json().get("credential").is_none());
+    assert_eq!(api.get("/edges").await.ok(200).json()["total"], 1);
+    api.call("POST", "/edges/gw-1/confirm", &[], "").await.problem(409, "CONFLICT");
+    api.call("POST", "/edges/gw-2/confirm", &[], "").await.problem(404, "UNKNOWN_EDGE");
+
+    api.post("/rules", &rule("a")).await.ok(201);
+    api.call("PUT", "/rules/a/placements/gw-1", &[], "").await.ok(201);
+    api.call("POST", "/placements/a/gw-1/issue?when_offline=queue", &[], "").await.ok(202);
+    let summary = api.get("/summary").await.ok(200).json();
+    assert_eq!(
+        (&summary["rules"], &summary["indicator"], &summary["tally"]["pending"]),
+        (&json!(1), &json!("red"), &json!(1))
+    );
+    api.call("DELETE", "/edges/gw-1", &[], "").await.problem(409, "CONFLICT");
+    api.call("DELETE", "/edges/gw-1?leave_running=perhaps", &[], "").await.problem(422, "BAD_REQUEST");
+    api.call("DELETE", "/edges/gw-1?leave_running=true", &[], "").await.ok(204);
+    api.get("/edges/gw-1").await.problem(404, "UNKNOWN_EDGE");
+    assert_eq!(api.transport.disconnected.lock().unwrap().len(), 1);
+}
