@@ -1,6 +1,7 @@
 //! The controller, and the command line that talks to it.
 
-use std::net::SocketAddr;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -201,6 +202,23 @@ impl Controller {
         }
         let rule = answer.json();
         rule["placements"].as_array()?.iter().find(|p| p["edge"] == edge).cloned()
+    }
+
+    /// Sends an action and does not wait for the answer: what is killed next is killed in the midst of it. The
+    /// connection ends when what is returned is dropped.
+    ///
+    /// # Panics
+    /// When the API cannot be reached.
+    #[must_use]
+    pub fn send_action(&self, rule: &str, edge: &str, action: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.http).expect("the API listens");
+        let request = format!(
+            "POST /api/v1/placements/{rule}/{edge}/{action} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}",
+            self.http, self.token
+        );
+        stream.write_all(request.as_bytes()).expect("the API takes a request");
+        stream
     }
 
     /// Waits until a placement is as wanted.

@@ -12,6 +12,9 @@ use crate::wait::{until, within};
 /// Lines of a log that are printed when a test fails.
 const TAIL_LINES: usize = 80;
 
+/// When this variable is set, logs are printed also where a test passes.
+const LOGS_ENV: &str = "TIDEGATE_E2E_LOGS";
+
 /// One line of a process's output, and when it came.
 #[derive(Debug, Clone)]
 pub struct Line {
@@ -167,7 +170,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill9();
-        if std::thread::panicking() {
+        if std::thread::panicking() || std::env::var_os(LOGS_ENV).is_some() {
             let lines = self.lines();
             let skipped = lines.len().saturating_sub(TAIL_LINES);
             eprintln!("===== log of {} ({skipped} lines left out)", self.name);

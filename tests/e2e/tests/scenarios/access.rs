@@ -38,7 +38,7 @@ fn an_edge_reaches_its_own_topics_only() {
     // What one edge publishes in another's name reaches nobody: not even one who may read everything.
     let token = std::fs::read_to_string(dir.path().join("cloud/admin.token")).unwrap();
     let admin = Login::anonymous("watcher").with_password("admin", token.trim());
-    let watcher = Sink::start(controller.mqtt, admin, "tidegate/#");
+    let watcher = Sink::start(controller.mqtt, admin, "tidegate/1/default/#");
     for topic in [
         "tidegate/1/default/gw-two/presence",
         "tidegate/1/default/gw-two/up",

@@ -5,8 +5,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use tidegate_e2e::process::Process;
+use tidegate_e2e::proxy::Cable;
 use tidegate_e2e::world::EDGE;
-use tidegate_e2e::{Rule, World};
+use tidegate_e2e::{PATIENCE, Rule, World};
 
 /// A moment to kill at: spread over `span`, and the same in each run of the tests.
 fn moment(round: u64, span: Duration) -> Duration {
@@ -58,6 +59,9 @@ fn kill_9_of_the_controller_stops_no_message_and_its_states_are_true_afterwards(
     assert_eq!(world.remote.connects(&rule.client_id(EDGE)).len(), 1, "the bridge never noticed");
 }
 
+/// From the request to the gateway's answer it takes a few milliseconds; kills fall within this span after it.
+const ISSUING: Duration = Duration::from_millis(25);
+
 #[test]
 fn c07_kill_9_of_the_controller_while_issuing_never_yields_a_false_issued() {
     let mut world = World::new();
@@ -66,21 +70,14 @@ fn c07_kill_9_of_the_controller_while_issuing_never_yields_a_false_issued() {
     let remote = world.remote_sink();
     let device = world.device(Duration::from_millis(2));
     device.publish_on();
-    for round in 0..8 {
-        change(&mut rule, round);
-        world.controller.apply(&rule);
-        let mut sync = start_sync(&world, round);
-        sleep(moment(round, Duration::from_millis(250)));
+    // The gateway's pause before it connects again doubles with each round.
+    for round in 0..6 {
+        change(&world, &mut rule, round);
+        let _request = world.controller.send_action("camera-up", EDGE, "sync");
+        sleep(moment(round, ISSUING));
         world.controller.process.kill9();
-        // The command says that the server is gone, or it was done before.
-        sync.wait_end(tidegate_e2e::PATIENCE);
         world.controller.start_again();
-        let placement = world.settled("camera-up");
-        if placement["issue_state"] != "issued" {
-            assert_eq!(placement["issue_state"], "updates_not_issued", "{placement:#}");
-            world.controller.ok(&["sync", "camera-up", "--edge", EDGE, "--wait"]);
-            assert_eq!(world.settled("camera-up")["issue_state"], "issued");
-        }
+        synced_in_the_end(&world);
     }
     remote.expect_all_in_order(&device.finish());
 }
@@ -94,23 +91,35 @@ fn c07_kill_9_of_the_agent_while_issuing_never_yields_a_false_issued() {
     let device = world.device(Duration::from_millis(2));
     device.publish_on();
     for round in 0..10 {
-        change(&mut rule, round);
-        world.controller.apply(&rule);
-        let mut sync = start_sync(&world, round);
-        sleep(moment(round, Duration::from_millis(250)));
+        change(&world, &mut rule, round);
+        let _request = world.controller.send_action("camera-up", EDGE, "sync");
+        sleep(moment(round, ISSUING));
         world.agent.process.kill9();
         world.agent.start_again();
-        sync.wait_end(tidegate_e2e::PATIENCE);
-        let placement = world.settled("camera-up");
-        if placement["issue_state"] != "issued" {
-            // Killed before the command was even given: refused, as the edge was offline.
-            assert_eq!(placement["issue_state"], "updates_not_issued", "{placement:#}");
-            world.controller.ok(&["sync", "camera-up", "--edge", EDGE, "--wait"]);
-            assert_eq!(world.settled("camera-up")["issue_state"], "issued");
-        }
+        synced_in_the_end(&world);
         device.wait_flow(20);
     }
     remote.expect_all_in_order(&device.finish());
+}
+
+#[test]
+fn c07_kill_9_of_the_agent_during_the_first_issue_never_yields_a_false_issued() {
+    let mut world = World::new();
+    for round in 0..8 {
+        let name = format!("rule-{round}");
+        world.controller.apply_and_place(&Rule::new(&name, world.remote.address), EDGE);
+        let _request = world.controller.send_action(&name, EDGE, "issue");
+        sleep(moment(round, ISSUING));
+        world.agent.process.kill9();
+        world.agent.start_again();
+        let placement = world.settled(&name);
+        if placement["issue_state"] != "issued" {
+            assert_eq!(placement["issue_state"], "not_issued", "{placement:#}");
+            world.controller.ok(&["issue", &name, "--edge", EDGE, "--wait"]);
+        }
+        world.controller.wait_states(&name, EDGE, "issued", "running");
+    }
+    assert_eq!(world.agent.committed().len(), 8);
 }
 
 #[test]
@@ -121,41 +130,59 @@ fn c07_kill_9_of_both_while_messages_flow_and_while_issuing() {
     let remote = world.remote_sink();
     let device = world.device(Duration::from_millis(1));
     device.publish_on();
-    for round in 0..6 {
+    for round in 0..8 {
         device.wait_flow(50);
-        change(&mut rule, round);
-        world.controller.apply(&rule);
-        let mut sync = start_sync(&world, round);
-        sleep(moment(round, Duration::from_millis(250)));
+        change(&world, &mut rule, round);
+        let _request = world.controller.send_action("camera-up", EDGE, "sync");
+        sleep(moment(round, ISSUING));
         world.controller.process.kill9();
         world.agent.process.kill9();
-        sync.wait_end(tidegate_e2e::PATIENCE);
         // The gateway runs from its own disk, without the cloud.
         world.agent.start_again();
         remote.wait_flow(100);
         world.controller.start_again();
-        let placement = world.settled("camera-up");
-        if placement["issue_state"] != "issued" {
-            assert_eq!(placement["issue_state"], "updates_not_issued", "{placement:#}");
-            world.controller.ok(&["sync", "camera-up", "--edge", EDGE, "--wait"]);
-            assert_eq!(world.settled("camera-up")["issue_state"], "issued");
-        }
+        synced_in_the_end(&world);
     }
     world.controller.wait_states("camera-up", EDGE, "issued", "running");
     remote.expect_all_in_order(&device.finish());
 }
 
-/// Another version: now of the topics only, now of the connection too.
-fn change(rule: &mut Rule, round: u64) {
+#[test]
+fn a_command_that_waits_outlives_a_restart_of_the_controller() {
+    let mut world = World::new();
+    let mut rule = Rule::new("camera-up", world.remote.address);
+    world.run_rule(&rule);
+    change(&world, &mut rule, 1);
+    world.cable.set(Cable::BlackHole);
+    let sync = ["sync", "camera-up", "--edge", EDGE, "--wait", "--timeout", "80s"];
+    let mut sync = Process::new("sync", world.controller.repeatable(&sync));
+    world.controller.wait("camera-up", EDGE, "sync is under way", |p| p["in_flight"]["action"] == "sync");
+    world.controller.process.kill9();
+    world.controller.start_again();
+    let placement = world.controller.placement("camera-up", EDGE).unwrap();
+    assert_eq!(placement["in_flight"]["action"], "sync", "it is not forgotten: {placement:#}");
+    assert_eq!(placement["issue_state"], "updates_not_issued", "nor believed to be done: {placement:#}");
+    world.cable.set(Cable::Whole);
+    assert!(sync.wait_end(PATIENCE).success(), "{}", sync.text());
+    assert_eq!(world.settled("camera-up")["issue_state"], "issued");
+}
+
+/// Another version: of the topics only in even rounds, of the connection too in odd ones.
+fn change(world: &World, rule: &mut Rule, round: u64) {
     rule.forwards = vec!["sensors/#".to_owned(), format!("round-{round}/#")];
     if round % 2 == 1 {
         rule.keep_alive = format!("{}s", 10 + round);
     }
+    world.controller.apply(rule);
 }
 
-/// `tidegate sync --wait` beside the test.
-fn start_sync(world: &World, round: u64) -> Process {
-    let sync =
-        world.controller.repeatable(&["sync", "camera-up", "--edge", EDGE, "--wait", "--timeout", "30s"]);
-    Process::new(format!("sync of round {round}"), sync)
+/// Whatever was under way comes to its end, the cloud claims nothing that is not so, and a sync brings it up to date
+/// if the first one was never begun.
+fn synced_in_the_end(world: &World) {
+    let placement = world.settled("camera-up");
+    if placement["issue_state"] != "issued" {
+        assert_eq!(placement["issue_state"], "updates_not_issued", "{placement:#}");
+        world.controller.ok(&["sync", "camera-up", "--edge", EDGE, "--wait"]);
+        assert_eq!(world.settled("camera-up")["issue_state"], "issued");
+    }
 }
