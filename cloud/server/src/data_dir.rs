@@ -60,9 +60,10 @@ pub enum DataDirError {
 impl DataDirError {
     fn new(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
-        match source.kind() {
-            io::ErrorKind::PermissionDenied => Self::Denied { doing, path },
-            _ => Self::Io { doing, path, source },
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            Self::Denied { doing, path }
+        } else {
+            Self::Io { doing, path, source }
         }
     }
 }

@@ -27,6 +27,7 @@ mod clock;
 mod core_link;
 mod core_loop;
 #[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm, reason = "a test names what it wants; anything else fails it")]
 mod tests;
 
 pub(crate) use clock::Clock;
@@ -85,12 +86,12 @@ pub enum RunError {
 }
 
 fn bind_help(source: &std::io::Error) -> &'static str {
-    match source.kind() {
-        std::io::ErrorKind::AddrInUse => "stop what uses this address, or choose another one (--http)",
-        std::io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need a privilege; choose another one (--http)"
-        }
-        _ => "choose another address (--http)",
+    if source.kind() == std::io::ErrorKind::AddrInUse {
+        "stop what uses this address, or choose another one (--http)"
+    } else if source.kind() == std::io::ErrorKind::PermissionDenied {
+        "ports below 1024 need a privilege; choose another one (--http)"
+    } else {
+        "choose another address (--http)"
     }
 }
 

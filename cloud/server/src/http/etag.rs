@@ -53,7 +53,7 @@ pub(super) async fn required(app: &App, name: &RuleName, headers: &HeaderMap) ->
             "read the rule and send its ETag as If-Match, so that no change of somebody else is overwritten; \
              a new rule is made with If-None-Match: *",
         )),
-        expect => Ok(expect),
+        expect @ (Expect::Absent | Expect::Etag(_)) => Ok(expect),
     }
 }
 

@@ -109,14 +109,15 @@ pub(super) async fn place(
     params.finish()?;
     let (rule, edge) = (rule_name(&rule)?, edge_id(&edge)?);
     let Place { vars } = body::json(&headers, body).await?;
-    match app.change(by, Request::Place { rule, edge, vars }).await? {
-        Reply::Placed { placement, created: true } => {
-            let location = location(&placement);
-            Ok((StatusCode::CREATED, location, Json(placement)).into_response())
-        }
-        Reply::Placed { placement, created: false } => Ok(Json(placement).into_response()),
-        _ => Err(Problem::internal()),
+    let Reply::Placed { placement, created } = app.change(by, Request::Place { rule, edge, vars }).await?
+    else {
+        return Err(Problem::internal());
+    };
+    if created {
+        let location = location(&placement);
+        return Ok((StatusCode::CREATED, location, Json(placement)).into_response());
     }
+    Ok(Json(placement).into_response())
 }
 
 /// `DELETE /rules/{rule}/placements/{edge}`: 202 while the edge still has to hear of it, else 204.
@@ -128,13 +129,13 @@ pub(super) async fn unplace(
 ) -> Result<Response, Problem> {
     params.finish()?;
     let (rule, edge) = (rule_name(&rule)?, edge_id(&edge)?);
-    match app.change(by, Request::Unplace { rule, edge }).await? {
-        Reply::Unplaced { pending: true } => {
-            Ok((StatusCode::ACCEPTED, Json(json!({ "pending": true }))).into_response())
-        }
-        Reply::Unplaced { pending: false } => Ok(StatusCode::NO_CONTENT.into_response()),
-        _ => Err(Problem::internal()),
+    let Reply::Unplaced { pending } = app.change(by, Request::Unplace { rule, edge }).await? else {
+        return Err(Problem::internal());
+    };
+    if pending {
+        return Ok((StatusCode::ACCEPTED, Json(json!({ "pending": true }))).into_response());
     }
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// What an action may say.
@@ -184,7 +185,12 @@ pub(super) async fn act(
         Reply::Already { placement } => {
             Ok(Json(json!({ "operation": null, "placement": placement })).into_response())
         }
-        _ => Err(Problem::internal()),
+        Reply::Rule { .. }
+        | Reply::Deleted
+        | Reply::Placed { .. }
+        | Reply::Unplaced { .. }
+        | Reply::Edge(_)
+        | Reply::EdgeRemoved => Err(Problem::internal()),
     }
 }
 

@@ -127,7 +127,7 @@ impl Problem {
     }
 
     /// The same as 412, where the caller made it a precondition that nothing is there.
-    pub(super) fn as_precondition(mut self, create_only: bool) -> Self {
+    pub(super) fn failed_precondition(mut self, create_only: bool) -> Self {
         if create_only && self.0.status == StatusCode::CONFLICT.as_u16() {
             self.0.status = StatusCode::PRECONDITION_FAILED.as_u16();
         }
@@ -251,13 +251,16 @@ pub(super) fn of_rejection(rejection: &Rejection) -> Problem {
         }
         Rejection::NotAllowed { refused, .. } => {
             let status = S::from_u16(refused.code.number()).unwrap_or(S::CONFLICT);
-            match refused.code {
-                Code::EdgeOffline => (status, "edge-offline", "The edge is offline"),
-                Code::CloudBehind => (status, "cloud-behind", "The edge is ahead of the cloud"),
-                Code::DuplicateEdge => (status, "duplicate-edge", "Two gateways use this identity"),
-                Code::Busy => (S::CONFLICT, "busy", "Something else is under way"),
-                Code::PolicyDenied => (S::FORBIDDEN, "forbidden", "Not allowed"),
-                _ => (status, "not-allowed", "Not possible in this state"),
+            if refused.code == Code::EdgeOffline {
+                (status, "edge-offline", "The edge is offline")
+            } else if refused.code == Code::CloudBehind {
+                (status, "cloud-behind", "The edge is ahead of the cloud")
+            } else if refused.code == Code::DuplicateEdge {
+                (status, "duplicate-edge", "Two gateways use this identity")
+            } else if refused.code == Code::Busy {
+                (S::CONFLICT, "busy", "Something else is under way")
+            } else {
+                (status, "not-allowed", "Not possible in this state")
             }
         }
         Rejection::Unsupported { .. } => {

@@ -122,7 +122,7 @@ pub(super) async fn put(
     same_name(&name, &content)?;
     save(&app, by, content, secret, expect, note)
         .await
-        .map_err(|problem| problem.as_precondition(create_only))
+        .map_err(|problem| problem.failed_precondition(create_only))
 }
 
 /// `PATCH /rules/{rule}?note=`

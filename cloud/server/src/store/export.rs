@@ -194,7 +194,12 @@ fn read(file: &Path, mut take: impl FnMut(Line) -> Result<(), String>) -> Result
                 }
                 return Ok(summary);
             }
-            line => {
+            line @ (Line::Header { .. }
+            | Line::Meta { .. }
+            | Line::Rule { .. }
+            | Line::Version { .. }
+            | Line::Edge { .. }
+            | Line::Placement { .. }) => {
                 if number == 1 && !matches!(line, Line::Header { .. }) {
                     return Err("it does not begin with a header".to_owned());
                 }
