@@ -13,14 +13,18 @@ mod bridges;
 mod clock;
 mod cloud;
 pub mod control;
+mod effects;
+mod error;
 mod intake;
 mod local;
 mod run;
 pub mod settings;
+mod startup;
 mod store;
 
 pub mod bridge;
 
-pub use run::{Gateway, RunError, run};
+pub use error::RunError;
+pub use run::{Gateway, run};
 pub use settings::AgentConfig;
 pub use store::StoreError;
