@@ -59,19 +59,25 @@ impl PlacementRecord {
         self.reported.as_ref().and_then(|r| r.running)
     }
 
+    /// What the edge is to hold: the target, or else what it holds already, be its bytes known here or not.
+    pub(crate) fn aim(&self) -> Option<VersionDigest> {
+        self.target.as_ref().map(|t| t.at).or(self.running())
+    }
+
     /// The complete desired state, as it is sent. `None`: nothing was ever to be sent.
     pub(crate) fn set(&self, keep: bool) -> Option<Set> {
         let (at, config, secrets) = if self.present {
-            let target = self.target.as_ref()?;
-            if keep {
-                (target.at, Config::Keep, Vec::new())
-            } else {
-                let secrets = target.secret.iter().map(|secret| SecretValue {
-                    id: self.rule.to_string(),
-                    version: secret.version,
-                    value: secret.value.reveal().to_owned(),
-                });
-                (target.at, Config::Bytes(target.bytes.clone()), secrets.collect())
+            match &self.target {
+                Some(target) if !keep => {
+                    let secrets = target.secret.iter().map(|secret| SecretValue {
+                        id: self.rule.to_string(),
+                        version: secret.version,
+                        value: secret.value.reveal().to_owned(),
+                    });
+                    (target.at, Config::Bytes(target.bytes.clone()), secrets.collect())
+                }
+                // A start or stop needs no bytes: the edge holds them.
+                Some(_) | None => (self.aim()?, Config::Keep, Vec::new()),
             }
         } else {
             (VersionDigest::removal(self.desired.at.version), Config::Keep, Vec::new())
@@ -211,7 +217,11 @@ impl Controller {
         let record = &mut placement.record;
         let first = record.operation.as_ref().is_none_or(|o| o.tries == 0);
         let held = record.target.is_some() && record.running() == record.target.as_ref().map(|t| t.at);
-        let Some(set) = record.set(first && held) else { return };
+        let Some(set) = record.set(first && held) else {
+            // Queued while the edge held something, which is gone by now.
+            let detail = "nothing of the rule is on the edge any more; issue it".to_owned();
+            return self.settle(turn, key, Code::MissingDependency, detail);
+        };
         if let Some(operation) = &mut record.operation {
             operation.queued = false;
             operation.received = false;
@@ -312,7 +322,7 @@ impl Controller {
         placement.phase = Phase::Idle;
         let record = &mut placement.record;
         let Some(operation) = record.operation.take() else { return };
-        let attempted = record.target.as_ref().map_or(record.desired.at, |t| t.at);
+        let attempted = record.aim().unwrap_or(record.desired.at);
         let settled = Settled {
             id: operation.id,
             action: operation.action,
@@ -325,7 +335,7 @@ impl Controller {
         let failed = !code.is_success();
         let issue_kind = operation.action.is_some_and(Action::is_issue_kind);
         // A start or stop that took the place of an unfinished issue carries that issue's fate.
-        let carries_issue = Some(attempted) != record.committed.as_ref().map(|t| t.at);
+        let carries_issue = record.target.is_some() && Some(attempted) != record.running();
         if issue_kind || (failed && carries_issue) {
             record.last_issue = Some(settled.clone());
         }

@@ -86,9 +86,9 @@ pub(crate) struct Session {
 pub(crate) enum Heard {
     /// It is of the session that stands.
     Current,
-    /// It is of the session that was believed dead: a ping was sent.
+    /// It is of a session that was believed dead or replaced: it is to be asked.
     Revenant,
-    /// It is of a session that was passed, or of a store that was replaced.
+    /// It is of a session that was passed, or of a store that did not say hello yet.
     Past,
 }
 
@@ -161,8 +161,12 @@ impl Controller {
         let edge = self.edge_mut(id);
         let facts = &edge.record.facts;
         if facts.store != Some(sid.store) {
-            // A store that is new to us begins with its hello; everything else may be an echo of a replaced one.
-            if !is_hello || facts.previous_store == Some(sid.store) {
+            // Replaced, it may be an echo; or it is the one that stands after all, and what replaced it was the echo.
+            if facts.previous_store == Some(sid.store) {
+                return Heard::Revenant;
+            }
+            // A store that is new to us begins with its hello; everything else may be an echo.
+            if !is_hello {
                 return Heard::Past;
             }
             self.adopt(turn, id, sid, None);
@@ -178,8 +182,11 @@ impl Controller {
         if facts.alive { Heard::Current } else { Heard::Revenant }
     }
 
-    /// A pong of a session that was believed dead.
+    /// A pong of a session that was believed dead or replaced.
     pub(crate) fn revive(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId) {
+        if self.edge_mut(id).record.facts.store != Some(sid.store) {
+            self.duplicate(turn, id, "two databases alternate under this identity");
+        }
         self.adopt(turn, id, sid, None);
         self.ask_inventory(turn, id);
     }
@@ -348,7 +355,7 @@ impl Controller {
         self.send(turn, id, None, &Down::Ping(Ping { nonce }));
     }
 
-    /// Asks a session that was believed dead whether it stands.
+    /// Asks a session that was believed dead or replaced whether it stands.
     pub(crate) fn ping_revenant(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId) {
         let nonce = self.meta.epoch;
         self.send_aside(turn, id, sid, &Down::Ping(Ping { nonce }));

@@ -9,13 +9,15 @@ use tidegate_model::code::Code;
 use tidegate_model::digest::Digest;
 use tidegate_model::ids::{EdgeId, RuleId, SessionId};
 use tidegate_model::limits;
-use tidegate_model::placement::Action;
+use tidegate_model::placement::{Action, RunState};
 use tidegate_model::rule::{OnDrift, OnWipe};
 use tidegate_model::version::Generation;
-use tidegate_model::wire::{Attempt, Down, Header, Hello, Inventory, InventoryItem, Want, Welcome, root};
+use tidegate_model::wire::{
+    Attempt, DesiredRun, Down, Header, Hello, Inventory, InventoryItem, Want, Welcome, root,
+};
 
 use crate::controller::{Controller, Key, Turn};
-use crate::record::{Actor, Operation};
+use crate::record::{Actor, Operation, PlacementRecord};
 
 /// Pages that an inventory can have at the most.
 const MAX_PAGES: u32 =
@@ -132,8 +134,13 @@ impl Controller {
                     // An inventory is the whole truth of now: what was said before does not matter.
                     if let Some(reported) = &mut self.placement_mut(&key).record.reported {
                         reported.generation = reported.generation.min(item.generation);
+                        if reported.run.sequence > item.run.sequence {
+                            // Restored from a backup, it counts its transitions from an earlier number.
+                            reported.run = item.run.clone();
+                        }
                     }
                     self.take_reported(turn, &key, facts);
+                    follow_stopped(&mut self.placement_mut(&key).record, item);
                 }
                 Some(_) | None => {
                     let record = &mut self.placement_mut(&key).record;
@@ -210,10 +217,13 @@ impl Controller {
                 return self.late_result(turn, key, &attempt);
             }
         }
-        let Some(target) = &record.target else { return };
-        let at = target.at;
+        let Some(at) = record.aim() else { return };
         let last =
             [&record.last_issue, &record.last_run].into_iter().flatten().find(|s| s.generation == ours);
+        if record.target.is_none() && last.is_none() {
+            // Placed again, and nothing was asked for since: what is there stays as it is.
+            return;
+        }
         let last_failed = last.is_some_and(|s| !s.code.is_success());
         let last_action = last.and_then(|s| s.action);
         let lost = last.is_some_and(|s| s.code.is_transient() || s.code == Code::EdgeOffline);
@@ -221,7 +231,7 @@ impl Controller {
         // The edge said once that it had it, and now says that it holds nothing.
         if wiped {
             match policy.on_wipe {
-                OnWipe::Issue => self.begin_by_system(turn, key, Action::IssueAgain, true),
+                OnWipe::Issue => self.begin_by_system(turn, key, Action::IssueAgain),
                 OnWipe::Keep => {
                     record.target = None;
                     record.committed = None;
@@ -231,23 +241,22 @@ impl Controller {
             }
         } else if theirs < ours && (lost || !last_failed) {
             // A push was lost on the way: the edge gets the latest set, without an operator.
-            self.begin_by_system(turn, key, last_action.unwrap_or(Action::Sync), false);
+            self.begin_by_system(turn, key, last_action.unwrap_or(Action::Sync));
         } else if theirs == ours && !last_failed && record.running() != Some(at) {
             match policy.on_drift {
-                OnDrift::Heal => self.begin_by_system(turn, key, Action::Sync, true),
+                OnDrift::Heal => self.begin_by_system(turn, key, Action::Sync),
                 OnDrift::Ask => {}
             }
         }
     }
 
-    /// Sends the target again without an operator: as a new generation, or as the one that got lost.
-    fn begin_by_system(&mut self, turn: &mut Turn, key: &Key, action: Action, anew: bool) {
+    /// Sends the target again without an operator, always as a new generation: what is wanted may have changed on site
+    /// since the last one.
+    fn begin_by_system(&mut self, turn: &mut Turn, key: &Key, action: Action) {
         let id = self.next_message_id(turn.now.wall);
         let highest = self.highest_generation(key);
         let record = &mut self.placement_mut(key).record;
-        if anew {
-            record.generation = record.generation.max(highest).next();
-        }
+        record.generation = record.generation.max(highest).next();
         record.operation = Some(Operation {
             id,
             action: Some(action),
@@ -276,5 +285,16 @@ impl Controller {
                 format!("actions on edge {id} are held: {} (CLOUD_BEHIND)", Code::CloudBehind.meaning()),
             );
         }
+    }
+}
+
+/// The edge carried out the newest set and does not run: that is what is wanted, whatever was followed before its disk
+/// was restored from a backup.
+fn follow_stopped(record: &mut PlacementRecord, item: &InventoryItem) {
+    let done =
+        item.attempted.as_ref().is_some_and(|a| a.generation == item.generation && a.code.is_success());
+    let stopped = matches!(item.run.state, RunState::PausedManual | RunState::NotRunning);
+    if done && stopped && record.operation.is_none() && item.generation == record.generation {
+        record.run = DesiredRun::Stopped;
     }
 }

@@ -142,3 +142,30 @@ fn nothing_that_an_edge_sends_can_break_the_controller() {
     assert_eq!(world.snapshot.placements, before);
     assert!(world.warnings.len() >= 13);
 }
+
+#[test]
+fn an_echo_of_a_store_that_was_wiped_does_not_lock_out_the_one_that_stands() {
+    let mut world = World::new();
+    world
+        .ask(tidegate_cloud_core::Request::CreateEdge { edge: edge_id(), credential: "$argon2".into() })
+        .unwrap();
+    world.connect();
+    let (standing, sq) = (world.sid, world.sq);
+    // The hello of the store before it was under way for a while, and is the first that the cloud hears of it.
+    world.sid = SessionId { store: StoreId(0xdead), epoch: 0 };
+    world.connect();
+    (world.sid, world.sq) = (standing, sq);
+    world.down.clear();
+    let heartbeat = Heartbeat { root: world.root(), runs: Default::default(), queued: 0 };
+    world.up(&Up::Heartbeat(heartbeat));
+    let (header, ping) = world.ping().expect("it is asked whether it stands");
+    assert_eq!((header.sid, header.sq), (standing, 0));
+    world.down.clear();
+    world.up(&Up::Pong(Ping { nonce: ping.nonce }));
+    assert_eq!(link(&world), Link::Online);
+    assert_eq!(world.down.last().map(|(header, _)| header.sid), Some(standing));
+    assert!(
+        world.controller.edge(&edge_id()).unwrap().held.is_some(),
+        "two stores were heard of: it is looked at"
+    );
+}

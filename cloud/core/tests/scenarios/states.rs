@@ -198,6 +198,31 @@ fn a_rule_that_is_placed_again_before_its_removal_arrives_is_known_with_its_byte
 }
 
 #[test]
+fn what_the_edge_holds_can_be_stopped_although_its_bytes_are_not_known_here() {
+    let mut world = World::placed();
+    world.act("up", Action::Issue).unwrap();
+    let set = world.last_set().unwrap();
+    // Taken off before it answered, edited, placed again: the edge has the first version, of which no bytes are left.
+    world.ask(Request::Unplace { rule: rule_name("up"), edge: edge_id() }).unwrap();
+    world.save("up", "other/#").unwrap();
+    world.place("up").unwrap();
+    world.answer(&set, Code::Ok, Some(set.target), RunState::Running, "");
+    world.act("up", Action::Stop).unwrap();
+    let stop = world.last_set().unwrap();
+    assert_eq!((stop.target, &stop.config, stop.run), (set.target, &Config::Keep, DesiredRun::Stopped));
+    world.apply_set();
+    assert_eq!(world.view("up").run_state, RunState::PausedManual);
+    // A start that waited for the edge finds nothing there any more: it ends, and says so.
+    world.disconnect();
+    world.act_offline("up", Action::Start, WhenOffline::Queue).unwrap();
+    world.held.clear();
+    world.connect();
+    let view = world.view("up");
+    assert!(view.in_flight.is_none(), "{:?}", view.in_flight);
+    assert_eq!(view.issue_state, IssueState::NotIssued);
+}
+
+#[test]
 fn c17_the_version_grows_by_one_and_an_unchanged_save_keeps_it() {
     let mut world = World::new();
     assert_eq!(world.save("up", "a").unwrap(), (Saved::Created, RuleVersion(1)));
