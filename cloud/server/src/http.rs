@@ -25,6 +25,7 @@ mod edges;
 mod etag;
 mod events;
 mod health;
+mod listener;
 mod middleware;
 mod page;
 mod params;
@@ -35,6 +36,7 @@ mod rules;
 mod tests;
 mod versions;
 
+pub(crate) use listener::Bounded;
 use problem::Problem;
 
 /// Watchers of events at the same time at the most.

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{AdminAuth, Credentials, Token};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::events::Events;
-use crate::http::{self, App, Parts};
+use crate::http::{self, App, Bounded, Parts};
 use crate::settings::{Settings, StoreKind};
 use crate::store::{Memory, Sled, Store, StoreError};
 use crate::transport::Door;
@@ -151,8 +151,8 @@ pub async fn run(
         clock,
     };
 
-    let serving =
-        axum::serve(listener, http::router(app)).with_graceful_shutdown(closing.clone().cancelled_owned());
+    let serving = axum::serve(Bounded::new(listener), http::router(app))
+        .with_graceful_shutdown(closing.clone().cancelled_owned());
     let mut http_task = tokio::spawn(serving.into_future());
     let loop_stop = CancellationToken::new();
     let mut loop_task = tokio::spawn(core_loop.run(first.effects, loop_stop.clone()));
@@ -167,22 +167,30 @@ pub async fn run(
     // A caller that does not wait for it has no use for it.
     let _ = ready.send(told);
 
-    let ended = tokio::select! {
-        () = stop.cancelled() => Ok(()),
-        why = unhealthy(health) => Err(RunError::BrokerUnhealthy(why)),
-        ended = &mut http_task => Err(RunError::HttpServe(ended.map_or_else(std::io::Error::other, |r| {
-            r.err().unwrap_or_else(|| std::io::Error::other("it ended by itself"))
-        }))),
-        ended = &mut loop_task => return loop_result(ended),
+    let (ended, loop_ended) = tokio::select! {
+        biased;
+        () = stop.cancelled() => (Ok(()), false),
+        ended = &mut loop_task => (loop_result(ended), true),
+        why = unhealthy(health) => (Err(RunError::BrokerUnhealthy(why)), false),
+        ended = &mut http_task => (Err(http_error(ended)), false),
     };
     closing.cancel();
     if !http_task.is_finished() && tokio::time::timeout(HTTP_STOP_TIMEOUT, &mut http_task).await.is_err() {
         http_task.abort();
     }
     loop_stop.cancel();
-    let stopped = loop_result(loop_task.await);
+    let stopped = if loop_ended { Ok(()) } else { loop_result(loop_task.await) };
     tracing::info!("the controller stopped");
     ended.and(stopped)
+}
+
+fn http_error(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> RunError {
+    let error = match ended {
+        Ok(Ok(())) => std::io::Error::other("it ended by itself"),
+        Ok(Err(error)) => error,
+        Err(error) => std::io::Error::other(error),
+    };
+    RunError::HttpServe(error)
 }
 
 async fn open_store(settings: &Settings, dir: &DataDir) -> Result<Arc<dyn Store>, StoreError> {

@@ -4,6 +4,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tidegate_broker::{
     Broker, BrokerConfig, Event, Health, Limits, Message, Qos, SendError, StartError, Watcher,
@@ -26,10 +28,17 @@ const MAX_UNACKED_PER_EDGE: usize = 64;
 /// Number of what this side publishes locally.
 const ORIGIN: u64 = 1;
 
+/// How long the process has, once the broker does not answer, to end in good order. If the runtime itself is stuck it
+/// cannot; then it is ended without order, for its supervisor to start it again.
+const STUCK_GRACE: Duration = Duration::from_secs(10);
+/// Exit code of a process that was stuck (EX_SOFTWARE).
+const STUCK_EXIT: i32 = 70;
+
 /// The embedded broker, with our gate and tap.
 pub(crate) struct Door {
     broker: Broker,
     topics: Topics,
+    ended: Arc<AtomicBool>,
 }
 
 impl Door {
@@ -49,8 +58,10 @@ impl Door {
         };
         let gate = EdgeGate { topics: topics.clone(), core: core.clone(), credentials, admin };
         let tap = EdgeTap::new(topics.clone(), core);
-        let broker = Broker::start(config, Arc::new(gate), Arc::new(tap), Arc::new(Log)).await?;
-        Ok(Self { broker, topics })
+        let ended = Arc::new(AtomicBool::new(false));
+        let watcher = Watch { ended: Arc::clone(&ended) };
+        let broker = Broker::start(config, Arc::new(gate), Arc::new(tap), Arc::new(watcher)).await?;
+        Ok(Self { broker, topics, ended })
     }
 
     /// Where it listens.
@@ -99,14 +110,37 @@ impl Transport for Door {
     }
 
     fn stop(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(self.broker.stop())
+        Box::pin(async move {
+            self.ended.store(true, Ordering::SeqCst);
+            self.broker.stop().await;
+        })
     }
 }
 
 /// Tells the log of clients that come and go. That an edge is there is for its own messages to say.
-struct Log;
+struct Watch {
+    ended: Arc<AtomicBool>,
+}
 
-impl Watcher for Log {
+impl Watch {
+    /// Called on the watchdog's own thread, so that it works when nothing else does.
+    fn end_if_stuck(&self, why: &str) {
+        tracing::error!(why, "the controller's broker does not answer");
+        let ended = Arc::clone(&self.ended);
+        let last_resort = move || {
+            std::thread::sleep(STUCK_GRACE);
+            if !ended.load(Ordering::SeqCst) {
+                tracing::error!("the process is stuck and ends without order");
+                std::process::exit(STUCK_EXIT);
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("tidegate-stuck".to_owned()).spawn(last_resort) {
+            tracing::error!(%error, "no thread could be started to end a stuck process");
+        }
+    }
+}
+
+impl Watcher for Watch {
     fn event(&self, event: &Event) {
         match event {
             Event::Connected { client_id, peer, .. } => {
@@ -118,7 +152,7 @@ impl Watcher for Log {
             Event::Disconnected { client_id, reason, .. } => {
                 tracing::debug!(client = %client_id, %reason, "a client's connection ended");
             }
-            Event::Unhealthy { why } => tracing::error!(why, "the controller's broker does not answer"),
+            Event::Unhealthy { why } => self.end_if_stuck(why),
         }
     }
 }
