@@ -1,0 +1,218 @@
+//! What the command line reads of the API's objects, for tables and decisions. `-o json` shows the objects as they
+//! came: nothing passes through these types there. Unknown fields are ignored, so that an older `tidegate` reads a
+//! newer server.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use tidegate_model::placement::{Action, Allowed, IssueState, Link, RunState};
+
+use crate::client::ClientError;
+
+/// Reads an object of the API.
+///
+/// # Errors
+/// [`ClientError::Unreadable`] when the server's answer has another shape than this version knows.
+pub fn read<T: DeserializeOwned>(value: &Value) -> Result<T, ClientError> {
+    T::deserialize(value).map_err(|error| ClientError::Unreadable { why: error.to_string() })
+}
+
+/// A list of the API.
+#[derive(Debug, Clone, Deserialize)]
+pub struct List<T> {
+    /// Its items.
+    pub items: Vec<T>,
+}
+
+/// A rule.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: u64,
+    /// When this version was made.
+    #[serde(default)]
+    pub changed: Option<String>,
+    /// By whom.
+    #[serde(default)]
+    pub changed_by: String,
+    /// Its content, without the password.
+    #[serde(default)]
+    pub content: Value,
+    /// Its placements, in numbers.
+    #[serde(default)]
+    pub tally: Tally,
+    /// Its placements; lists leave them out.
+    #[serde(default)]
+    pub placements: Option<Vec<Placement>>,
+}
+
+/// Placements counted by their states.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Tally {
+    /// All.
+    #[serde(default)]
+    pub placements: u32,
+    /// By issue state.
+    #[serde(default)]
+    pub issue: BTreeMap<IssueState, u32>,
+    /// By run state.
+    #[serde(default)]
+    pub run: BTreeMap<RunState, u32>,
+    /// Those that something is still to be done for.
+    #[serde(default)]
+    pub pending: u32,
+}
+
+/// A failure or a fault.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Reason {
+    /// For programs.
+    pub code: String,
+    /// For people.
+    #[serde(default)]
+    pub detail: String,
+    /// What to do next.
+    #[serde(default)]
+    pub next: String,
+}
+
+/// One rule on one edge.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Placement {
+    /// The rule.
+    pub rule: String,
+    /// The edge.
+    pub edge: String,
+    /// The issue state.
+    pub issue_state: IssueState,
+    /// Why the last issue failed.
+    #[serde(default)]
+    pub issue_reason: Option<Reason>,
+    /// The run state.
+    pub run_state: RunState,
+    /// The fault.
+    #[serde(default)]
+    pub run_reason: Option<Reason>,
+    /// The reason that matters most.
+    #[serde(default)]
+    pub reason: Option<Reason>,
+    /// Since when the run state holds.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// The cloud's version.
+    pub version: u64,
+    /// The edge's version.
+    #[serde(default)]
+    pub edge_version: Option<u64>,
+    /// Counter of desired states.
+    #[serde(default)]
+    pub generation: u64,
+    /// `running` or `stopped`.
+    #[serde(default)]
+    pub desired_run: String,
+    /// What is under way.
+    #[serde(default)]
+    pub in_flight: Option<InFlight>,
+    /// It is being removed.
+    #[serde(default)]
+    pub removing: bool,
+    /// The edge runs something that the cloud did not issue.
+    #[serde(default)]
+    pub drift: bool,
+    /// Is the edge reachable?
+    pub link: Link,
+    /// The run state is the last known one.
+    #[serde(default)]
+    pub last_known: bool,
+    /// When the edge last said something about it.
+    #[serde(default)]
+    pub as_of: Option<String>,
+    /// What it moved.
+    #[serde(default)]
+    pub counters: Option<Counters>,
+    /// What may be done now.
+    #[serde(default)]
+    pub actions: Vec<Allowed>,
+}
+
+/// An action under way.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct InFlight {
+    /// To ask after it.
+    pub id: String,
+    /// Which; `None`: a removal.
+    #[serde(default)]
+    pub action: Option<Action>,
+    /// It waits for the edge to return.
+    #[serde(default)]
+    pub queued: bool,
+}
+
+/// What a placement moved, as far as tables show it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Counters {
+    /// Messages that the remote broker acknowledged.
+    #[serde(default)]
+    pub forwarded: u64,
+    /// Messages that came from the remote broker.
+    #[serde(default)]
+    pub received: u64,
+    /// Messages that wait.
+    #[serde(default)]
+    pub queued: u64,
+}
+
+/// A gateway.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Edge {
+    /// Its name.
+    pub id: String,
+    /// Is it reachable?
+    pub link: Link,
+    /// When it was last heard of.
+    #[serde(default)]
+    pub last_seen: Option<String>,
+    /// Version of its agent.
+    #[serde(default)]
+    pub agent_version: Option<String>,
+    /// Its placements, in numbers.
+    #[serde(default)]
+    pub tally: Tally,
+    /// Why actions are held.
+    #[serde(default)]
+    pub held: Option<Reason>,
+    /// How much its clock differs, in milliseconds.
+    #[serde(default)]
+    pub clock_skew_ms: Option<i64>,
+}
+
+/// Totals.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Summary {
+    /// Rules.
+    pub rules: u32,
+    /// Rules issued to at least one edge.
+    pub rules_issued: u32,
+    /// Edges by link.
+    #[serde(default)]
+    pub edges: BTreeMap<String, u32>,
+    /// Placements.
+    #[serde(default)]
+    pub tally: Tally,
+    /// `green`, `amber` or `red`.
+    pub indicator: String,
+}
+
+/// What the server answers to an action.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Acted {
+    /// The operation; `None`: it was so already, and nothing was sent.
+    pub operation: Option<InFlight>,
+    /// The placement.
+    pub placement: Placement,
+}

@@ -1,0 +1,136 @@
+//! The command line: every command, every flag, and the help that operators read.
+
+mod edge;
+mod place;
+mod rule;
+mod server;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use edge::{ContextCommand, EdgeCommand};
+pub use place::{ActArgs, EventsArgs, Goal, IssueArgs, RunArgs, SyncArgs, WaitArgs, WhenOffline};
+pub use rule::{ApplyArgs, DiffArgs, ListArgs, PlaceArgs, RuleCommand};
+pub use server::{DevArgs, ServeArgs, StoreArg};
+
+use crate::output::Format;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; diff: no difference        5  conflict: the state forbids it, or someone changed it
+  1  failed; diff: differences        6  partly failed (some of several targets)
+  2  wrong usage; diff: an error      7  timed out waiting
+  3  not found                        8  the server cannot be reached
+  4  not signed in, or not allowed    130  interrupted
+
+Try it:
+  tidegate dev                        everything on this machine, with a sample rule";
+
+/// Write MQTT sync rules once, issue them to gateways, see what they do.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What holds for every command. Flags go before the environment, which goes before the context file.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// URL of the server, such as http://127.0.0.1:7180
+    #[arg(long, global = true, env = "TIDEGATE_SERVER", hide_env_values = true, value_name = "URL")]
+    pub server: Option<String>,
+    /// Token to sign in with
+    #[arg(long, global = true, env = "TIDEGATE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// Context to use instead of the current one
+    #[arg(long, global = true, env = "TIDEGATE_CONTEXT", hide_env_values = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Form of the output; json and yaml show the API's objects
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+    /// Do without asking
+    #[arg(short, long, global = true)]
+    pub yes: bool,
+    /// Never ask; what needs a yes fails without --yes
+    #[arg(long, global = true)]
+    pub no_input: bool,
+    /// Data and errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// No colours; NO_COLOR does the same
+    #[arg(long, global = true)]
+    pub no_color: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show totals, what is pending and what is wrong
+    #[command(after_help = "Example:\n  tidegate status")]
+    Status,
+    /// Write, look at and place rules
+    #[command(subcommand, arg_required_else_help = true)]
+    Rule(RuleCommand),
+    /// Make gateways known, look at them, remove them
+    #[command(subcommand, arg_required_else_help = true)]
+    Edge(EdgeCommand),
+    /// Send a rule to its edges for the first time; it starts straight away
+    #[command(after_help = "Examples:
+  tidegate issue camera-up --edge gateway-1 --wait
+  tidegate issue camera-up --edge gateway-1 --again --yes   overwrite and restart")]
+    Issue(IssueArgs),
+    /// Send the newer version to edges that have an older one
+    #[command(after_help = "Of one rule on one edge, sync replaces the older version. For a whole rule (without --edge), an
+edge (--edge without a rule) or everything (--all) it brings all that is pending up to date, and
+issues what was never issued.
+
+Examples:
+  tidegate sync camera-up --edge gateway-1 --wait
+  tidegate sync --all --yes --wait")]
+    Sync(SyncArgs),
+    /// Run what the edge has
+    #[command(after_help = "Example:\n  tidegate start camera-up --edge gateway-1")]
+    Start(RunArgs),
+    /// Pause what the edge has; its queue is kept, also over a restart of the gateway
+    #[command(after_help = "Example:\n  tidegate stop camera-up --edge gateway-1 --yes")]
+    Stop(RunArgs),
+    /// Wait until a rule is issued, running, aligned or stopped
+    #[command(after_help = "The state is read first, so what is so already ends at once. What cannot come by itself fails at
+once, with the reason. aligned: issued everywhere and nothing is pending.
+
+Example:
+  tidegate wait camera-up --for running --timeout 2m")]
+    Wait(WaitArgs),
+    /// Follow what happens, one event per line, until Ctrl-C
+    #[command(after_help = "Examples:
+  tidegate events -f
+  tidegate events -f --topic rule/camera-up -o json")]
+    Events(EventsArgs),
+    /// Choose which server commands talk to
+    #[command(subcommand, arg_required_else_help = true)]
+    Context(ContextCommand),
+    /// Run the controller
+    #[command(after_help = "Settings come from the file, then TIDEGATE_* variables, then flags; the later wins.
+
+Example:
+  tidegate serve --data-dir /var/lib/tidegate")]
+    Serve(ServeArgs),
+    /// Try everything on this machine: controller, gateway, remote broker and a sample rule
+    #[command(after_help = "Everything listens on loopback and stops with Ctrl-C. A second start goes on with the same data.
+
+Example:
+  tidegate dev
+  tidegate status                     in another terminal")]
+    Dev(DevArgs),
+    /// Show the version of this program, and of the server if there is one
+    Version,
+}
+
+#[cfg(test)]
+mod tests;

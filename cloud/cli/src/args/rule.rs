@@ -1,0 +1,160 @@
+//! The commands below `tidegate rule`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::place::parse_var;
+
+/// What can be done with rules.
+#[derive(Debug, Subcommand)]
+pub enum RuleCommand {
+    /// Create or change rules from files; what is the same already stays unchanged
+    #[command(after_help = "A rule is a file in TOML, YAML or JSON; a directory stands for all such files in it, - for
+standard input. A change makes a new version and sends nothing: tidegate issue and tidegate sync
+do that.
+
+Examples:
+  tidegate rule apply -f camera-up.toml -m 'raise QoS'
+  tidegate rule apply -f camera-up.toml --place gateway-1")]
+    Apply(ApplyArgs),
+    /// List rules
+    #[command(after_help = "Example:\n  tidegate rule list --issue-state failed")]
+    List(ListArgs),
+    /// Show a rule and where it stands
+    #[command(after_help = "Examples:
+  tidegate rule get camera-up
+  tidegate rule get camera-up -o json | jq '.placements[].run_state'
+  tidegate rule get camera-up --version 5 -o yaml")]
+    Get {
+        /// The rule
+        #[arg(value_name = "RULE")]
+        name: String,
+        /// Show the content of this version
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        version: Option<u64>,
+    },
+    /// Check rule files; nothing is saved
+    #[command(after_help = "Example:\n  tidegate rule check -f rules/")]
+    Check {
+        /// File, directory or -
+        #[arg(short, long = "file", value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Compare two versions, or a file with what the server has
+    #[command(after_help = "Exit codes: 0 no difference, 1 differences, 2 an error.
+
+Examples:
+  tidegate rule diff camera-up --from 5 --to 7
+  tidegate rule diff -f camera-up.toml")]
+    Diff(DiffArgs),
+    /// List the versions of a rule
+    #[command(after_help = "Example:\n  tidegate rule versions camera-up")]
+    Versions {
+        /// The rule
+        #[arg(value_name = "RULE")]
+        name: String,
+    },
+    /// Make a new version with the content of an old one
+    #[command(after_help = "Example:\n  tidegate rule restore camera-up --to 5 -m 'the broker refused the topic'")]
+    Restore {
+        /// The rule
+        #[arg(value_name = "RULE")]
+        name: String,
+        /// The version whose content comes back
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        to: u64,
+        /// Why
+        #[arg(short = 'm', long, value_name = "TEXT")]
+        note: String,
+    },
+    /// Delete a rule and take it off its edges
+    #[command(after_help = "Example:\n  tidegate rule delete camera-up --confirm camera-up")]
+    Delete {
+        /// The rule
+        #[arg(value_name = "RULE")]
+        name: String,
+        /// Repeat the rule's name, where nobody can be asked
+        #[arg(long, value_name = "RULE")]
+        confirm: Option<String>,
+    },
+    /// Put a rule on edges, or change its variables there; nothing is sent before it is issued
+    #[command(after_help = "Example:\n  tidegate rule place camera-up --edge gateway-1 --var site=lyon")]
+    Place(PlaceArgs),
+    /// Take a rule off edges; it stops there
+    #[command(after_help = "Example:\n  tidegate rule unplace camera-up --edge gateway-1 --yes")]
+    Unplace {
+        /// The rule
+        #[arg(value_name = "RULE")]
+        name: String,
+        /// The edge; may be repeated
+        #[arg(long = "edge", value_name = "EDGE", required = true)]
+        edges: Vec<String>,
+    },
+}
+
+/// `rule apply`
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// File, directory or -; may be repeated
+    #[arg(short, long = "file", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// What the change is about; kept with the version
+    #[arg(short = 'm', long, value_name = "TEXT")]
+    pub note: Option<String>,
+    /// Put the rules on this edge as well; may be repeated
+    #[arg(long = "place", value_name = "EDGE")]
+    pub place: Vec<String>,
+    /// Value of a variable on those edges; may be repeated
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = parse_var, requires = "place")]
+    pub vars: Vec<(String, String)>,
+}
+
+/// `rule list`
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Rules whose name contains this
+    #[arg(value_name = "TEXT")]
+    pub q: Option<String>,
+    /// Rules with a placement in this issue state
+    #[arg(long, value_name = "STATE", value_parser = ["not_issued", "issued", "updates_not_issued", "failed"])]
+    pub issue_state: Option<String>,
+    /// Rules with a placement in this run state
+    #[arg(long, value_name = "STATE", value_parser = ["not_running", "running", "paused_manual", "paused_fault"])]
+    pub run_state: Option<String>,
+    /// Rules on this edge
+    #[arg(long, value_name = "EDGE")]
+    pub edge: Option<String>,
+}
+
+/// `rule diff`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["name", "file"]))]
+pub struct DiffArgs {
+    /// The rule
+    #[arg(value_name = "RULE", requires = "from")]
+    pub name: Option<String>,
+    /// The older version
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), requires = "name")]
+    pub from: Option<u64>,
+    /// The newer version; the current one if left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), requires = "from")]
+    pub to: Option<u64>,
+    /// Compare this file (or -) with the rule of its name
+    #[arg(short, long, value_name = "FILE", conflicts_with = "name")]
+    pub file: Option<PathBuf>,
+}
+
+/// `rule place`
+#[derive(Debug, Args)]
+pub struct PlaceArgs {
+    /// The rule
+    #[arg(value_name = "RULE")]
+    pub name: String,
+    /// The edge; may be repeated
+    #[arg(long = "edge", value_name = "EDGE", required = true)]
+    pub edges: Vec<String>,
+    /// Value of a variable on these edges; may be repeated
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = parse_var)]
+    pub vars: Vec<(String, String)>,
+}

@@ -1,0 +1,64 @@
+//! `serve` and `dev`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Where the controller keeps what it remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StoreArg {
+    /// On disk
+    Sled,
+    /// In memory: nothing survives a restart
+    Memory,
+}
+
+/// `serve`
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Settings file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the API listens [default: 127.0.0.1:7180]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub http: Option<SocketAddr>,
+    /// Where the controller's broker listens, for edges [default: 127.0.0.1:7183]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub mqtt: Option<SocketAddr>,
+    /// Directory of the store and the admin token
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Which store [default: sled]
+    #[arg(long, value_enum, value_name = "STORE")]
+    pub store: Option<StoreArg>,
+    /// Allow addresses that are not loopback, although there is no TLS yet
+    #[arg(long)]
+    pub allow_remote: bool,
+    /// Check the settings and end
+    #[arg(long)]
+    pub check: bool,
+    /// Print the settings that result, and end
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// `dev`
+#[derive(Debug, Clone, Args)]
+pub struct DevArgs {
+    /// Where the API listens; port 0: any free one
+    #[arg(long, default_value = "127.0.0.1:7180", value_name = "ADDRESS:PORT")]
+    pub http: SocketAddr,
+    /// Where the controller's broker listens
+    #[arg(long, default_value = "127.0.0.1:7183", value_name = "ADDRESS:PORT")]
+    pub mqtt: SocketAddr,
+    /// Where the gateway's local broker listens
+    #[arg(long, default_value = "127.0.0.1:7283", value_name = "ADDRESS:PORT")]
+    pub edge_mqtt: SocketAddr,
+    /// Where the broker that plays the remote side listens
+    #[arg(long, default_value = "127.0.0.1:7383", value_name = "ADDRESS:PORT")]
+    pub remote_mqtt: SocketAddr,
+    /// Directory for all data [default: $XDG_DATA_HOME/tidegate/dev, else ~/.local/share/tidegate/dev]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}

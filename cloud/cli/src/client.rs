@@ -1,0 +1,291 @@
+//! Talks HTTP to the controller: one call, one answer, and an error that says what failed, why and what to do.
+//! Knows the conventions of the API (bearer token, problem+json, paging), not its objects.
+
+mod error;
+mod events;
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+pub use error::{ClientError, Problem};
+pub use events::Watch;
+
+/// How long one answer may take, in seconds. The server answers from memory; its disk may be slow.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest answer that is read, in bytes: 500 rules of a page are far below it.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// Items that are asked for per page: the most that the API gives.
+const PAGE: usize = 500;
+/// Pages that are read of one list at the most: the controller holds fewer items.
+const MAX_PAGES: usize = 1_000;
+
+/// One controller, and who we are to it. `Debug` does not show the token.
+#[derive(Clone)]
+pub struct Client {
+    base: String,
+    pub(crate) token: Option<String>,
+    http: reqwest::Client,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+/// One call.
+#[derive(Debug)]
+pub struct Call {
+    method: Method,
+    path: String,
+    headers: Vec<(&'static str, String)>,
+    body: Option<Vec<u8>>,
+}
+
+impl Call {
+    /// A call of `path`, which begins with `/` and stands below `/api/v1`.
+    pub fn new(method: Method, path: impl Into<String>) -> Self {
+        Self { method, path: path.into(), headers: Vec::new(), body: None }
+    }
+
+    /// A POST of a JSON object.
+    pub fn post(path: impl Into<String>, body: &Value) -> Self {
+        Self::new(Method::POST, path).json(body)
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Sends this JSON.
+    #[must_use]
+    pub fn json(self, body: &Value) -> Self {
+        self.text("application/json", body.to_string())
+    }
+
+    /// Sends these bytes as they are.
+    #[must_use]
+    pub fn text(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        self.body = Some(body.into());
+        self.header("content-type", content_type)
+    }
+}
+
+/// What came back, when it is a success.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status: 200 to 299.
+    pub status: u16,
+    /// The ETag as it came, with its quotes.
+    pub etag: Option<String>,
+    /// The JSON; `Null` where there was none.
+    pub body: Value,
+}
+
+impl Client {
+    /// A client for a server at `url`: `http://host[:port]`.
+    ///
+    /// # Errors
+    /// [`ClientError::Tls`] for `https://`, [`ClientError::BadUrl`] for anything else that is no such URL.
+    pub fn new(url: &str, token: Option<String>) -> Result<Self, ClientError> {
+        let bad = |why: &str| ClientError::BadUrl { url: url.to_owned(), why: why.to_owned() };
+        let parsed = reqwest::Url::parse(url).map_err(|error| bad(&error.to_string()))?;
+        match parsed.scheme() {
+            "http" => {}
+            "https" => return Err(ClientError::Tls { url: url.to_owned() }),
+            _ => return Err(bad("it does not begin with http://")),
+        }
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            return Err(bad("it holds a user name or a password; use --token or TIDEGATE_TOKEN"));
+        }
+        let host = parsed.host_str().ok_or_else(|| bad("it names no host"))?;
+        let loopback = host == "localhost" || host.starts_with("127.") || host == "[::1]";
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
+        if loopback {
+            // A proxy cannot reach our loopback.
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().map_err(|error| bad(&error::chain(&error)))?;
+        Ok(Self { base: url.trim_end_matches('/').to_owned(), token, http })
+    }
+
+    /// The server's URL.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn get(&self, path: impl Into<String>) -> Result<Answer, ClientError> {
+        self.send(Call::new(Method::GET, path)).await
+    }
+
+    /// Reads an object that may be missing.
+    ///
+    /// # Errors
+    /// As [`Client::send`], but for a 404.
+    pub async fn find(&self, path: impl Into<String>) -> Result<Option<Answer>, ClientError> {
+        match self.get(path).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(ClientError::Refused(problem)) if problem.status == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a whole list, page by page: `{"items": […], "total": n}`.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn list(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, ClientError> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let limit = PAGE.to_string();
+            let mut all = query.to_vec();
+            all.push(("limit", &limit));
+            if let Some(cursor) = &cursor {
+                all.push(("cursor", cursor));
+            }
+            let mut page = self.get(with_query(path, &all)).await?.body;
+            match page.get_mut("items").map(Value::take) {
+                Some(Value::Array(more)) => items.extend(more),
+                _ => return Err(ClientError::Unreadable { why: format!("{path} gave no list of items") }),
+            }
+            cursor = page.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let total = items.len();
+        Ok(json!({ "items": items, "total": total }))
+    }
+
+    /// Does a call.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] without an answer, [`ClientError::Refused`] with a problem of the API,
+    /// [`ClientError::NotOurs`] with an answer that no Tidegate gives.
+    pub async fn send(&self, call: Call) -> Result<Answer, ClientError> {
+        let response = self.request(call)?.timeout(ANSWER_TIMEOUT).send().await.map_err(|e| self.unreachable(&e))?;
+        let status = response.status().as_u16();
+        let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let etag = header("etag");
+        let content_type = header("content-type").unwrap_or_default();
+        let request_id = header("x-request-id");
+        let bytes = self.read_bounded(response).await?;
+        if (200..300).contains(&status) {
+            if bytes.is_empty() {
+                return Ok(Answer { status, etag, body: Value::Null });
+            }
+            let body = serde_json::from_slice(&bytes)
+                .map_err(|_| ClientError::NotOurs { url: self.base.clone(), status })?;
+            return Ok(Answer { status, etag, body });
+        }
+        if content_type.starts_with("application/problem+json") {
+            if let Ok(mut problem) = serde_json::from_slice::<Problem>(&bytes) {
+                problem.status = status;
+                problem.request_id = problem.request_id.or(request_id);
+                return Err(ClientError::Refused(Box::new(problem)));
+            }
+        }
+        Err(ClientError::NotOurs { url: self.base.clone(), status })
+    }
+
+    /// Opens the stream of events for these topics (`rule/camera-up`, `rule/*`); none: everything.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn watch(&self, topics: &[String]) -> Result<Watch, ClientError> {
+        let topics = topics.join(",");
+        let query: &[(&str, &str)] = if topics.is_empty() { &[] } else { &[("topics", &topics)] };
+        let call = Call::new(Method::GET, with_query("/events", query)).header("accept", "text/event-stream");
+        let response = self.request(call)?.send().await.map_err(|e| self.unreachable(&e))?;
+        let status = response.status().as_u16();
+        if status == 200 {
+            return Ok(Watch::new(self.base.clone(), response));
+        }
+        let bytes = self.read_bounded(response).await?;
+        match serde_json::from_slice::<Problem>(&bytes) {
+            Ok(mut problem) => {
+                problem.status = status;
+                Err(ClientError::Refused(Box::new(problem)))
+            }
+            Err(_) => Err(ClientError::NotOurs { url: self.base.clone(), status }),
+        }
+    }
+
+    fn request(&self, call: Call) -> Result<reqwest::RequestBuilder, ClientError> {
+        let mut request = self.http.request(call.method, format!("{}/api/v1{}", self.base, call.path));
+        for (name, value) in call.headers {
+            request = request.header(name, value);
+        }
+        if let Some(token) = &self.token {
+            let mut value = reqwest::header::HeaderValue::from_str(&format!("Bearer {token}"))
+                .map_err(|_| ClientError::BadToken)?;
+            value.set_sensitive(true);
+            request = request.header("authorization", value);
+        }
+        Ok(match call.body {
+            Some(body) => request.body(body),
+            None => request,
+        })
+    }
+
+    async fn read_bounded(&self, mut response: reqwest::Response) -> Result<Vec<u8>, ClientError> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(&e))? {
+            if bytes.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(ClientError::Unreadable {
+                    why: format!("the answer is longer than {} MiB", MAX_ANSWER_BYTES >> 20),
+                });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+        let cause = if error.is_timeout() { "no answer in time".to_owned() } else { error::root(error) };
+        ClientError::Unreachable { url: self.base.clone(), cause }
+    }
+}
+
+/// A path segment as a URL has it: everything but letters, digits, `-`, `.`, `_` and `~` is escaped.
+pub fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// The path with these queries.
+pub fn with_query(path: &str, query: &[(&str, &str)]) -> String {
+    let mut out = path.to_owned();
+    for (index, (name, value)) in query.iter().enumerate() {
+        out.push(if index == 0 { '?' } else { '&' });
+        out.push_str(name);
+        out.push('=');
+        out.push_str(&segment(value));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! What can go wrong between us and the server, in words for the person at the terminal.
+
+use serde::Deserialize;
+
+use crate::failure::Exit;
+
+/// A call without a good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No connection, or it broke.
+    #[error(
+        "the server at {url} cannot be reached: {cause}. Check that it runs (tidegate serve, or tidegate dev) and that the address is right (--server, tidegate context show)"
+    )]
+    Unreachable {
+        /// Its URL.
+        url: String,
+        /// Why.
+        cause: String,
+    },
+    /// The server refused.
+    #[error("{0}")]
+    Refused(Box<Problem>),
+    /// Something answered that is no Tidegate.
+    #[error(
+        "{url} answered (HTTP {status}), but not as a Tidegate controller does. Check the address (--server, tidegate context show)"
+    )]
+    NotOurs {
+        /// The URL.
+        url: String,
+        /// The status of the answer.
+        status: u16,
+    },
+    /// The answer has another shape than this version knows.
+    #[error("the server's answer cannot be read: {why}. Is the server of another version? (tidegate version)")]
+    Unreadable {
+        /// What is strange.
+        why: String,
+    },
+    /// TLS is not there yet.
+    #[error(
+        "https is not supported yet, so {url} cannot be used. Use http:// over loopback or a private network, or a tunnel (ssh -L 7180:127.0.0.1:7180 HOST)"
+    )]
+    Tls {
+        /// The URL.
+        url: String,
+    },
+    /// The URL cannot be used.
+    #[error("'{url}' is no URL of a server: {why}. An example: http://127.0.0.1:7180")]
+    BadUrl {
+        /// What was given.
+        url: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The token cannot be sent.
+    #[error("the token holds characters that cannot be sent; copy it again from the server's admin.token file")]
+    BadToken,
+}
+
+impl ClientError {
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Unreachable { .. } => Exit::Unreachable,
+            Self::Refused(problem) => Exit::of_status(problem.status),
+            Self::NotOurs { .. } | Self::Unreadable { .. } => Exit::Failed,
+            Self::Tls { .. } | Self::BadUrl { .. } | Self::BadToken => Exit::Usage,
+        }
+    }
+}
+
+/// A refusal of the API (RFC 9457).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Problem {
+    /// The HTTP status; taken from the answer itself.
+    #[serde(default)]
+    pub status: u16,
+    /// The kind, for people.
+    #[serde(default)]
+    pub title: String,
+    /// What failed, why, and what to do.
+    #[serde(default)]
+    pub detail: String,
+    /// For programs.
+    #[serde(default)]
+    pub code: String,
+    /// To find it in the server's log.
+    #[serde(default)]
+    pub request_id: Option<String>,
+    /// Everything that is wrong with what was sent.
+    #[serde(default)]
+    pub errors: Vec<FieldProblem>,
+}
+
+/// One thing that is wrong with what was sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct FieldProblem {
+    /// JSON pointer to the field.
+    #[serde(default)]
+    pub pointer: String,
+    /// Line in the text, from 1.
+    #[serde(default)]
+    pub line: Option<u32>,
+    /// Column, from 1.
+    #[serde(default)]
+    pub column: Option<u32>,
+    /// What is wrong.
+    #[serde(default)]
+    pub detail: String,
+    /// How to mend it.
+    #[serde(default)]
+    pub help: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let said = if self.detail.is_empty() { &self.title } else { &self.detail };
+        f.write_str(said)?;
+        if self.status == 401 {
+            f.write_str(
+                ". Sign in with --token, TIDEGATE_TOKEN or a context; the server's own token is in admin.token in its data directory",
+            )?;
+        }
+        // The detail may list the fields already.
+        for field in self.errors.iter().filter(|field| !said.contains(field.detail.as_str())) {
+            write!(f, "\n  {}", field.in_file(None))?;
+        }
+        match (self.code.is_empty(), &self.request_id) {
+            (false, Some(id)) => write!(f, "\n  ({}, request {id})", self.code),
+            (false, None) => write!(f, "\n  ({})", self.code),
+            (true, Some(id)) => write!(f, "\n  (request {id})"),
+            (true, None) => Ok(()),
+        }
+    }
+}
+
+impl FieldProblem {
+    /// `file:line:col field: what — help`.
+    pub fn in_file(&self, file: Option<&str>) -> String {
+        let field = tidegate_model::rule::Place { pointer: self.pointer.clone(), line: None, column: None }.field();
+        let place = match (file, self.line) {
+            (Some(file), Some(line)) => format!("{file}:{line}:{} ", self.column.unwrap_or(1)),
+            (Some(file), None) => format!("{file}: "),
+            (None, Some(line)) => format!("{line}:{} ", self.column.unwrap_or(1)),
+            (None, None) => String::new(),
+        };
+        let help = if self.help.is_empty() { String::new() } else { format!(" — {}", self.help) };
+        format!("{place}{field}: {}{help}", self.detail)
+    }
+}
+
+/// The last cause of an error: "connection refused" rather than "error sending request".
+pub(super) fn root(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    // "Connection refused (os error 111)": the number helps nobody.
+    let text = last.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+}
+
+/// All causes of an error, outermost first.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

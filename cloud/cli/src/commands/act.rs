@@ -1,0 +1,221 @@
+//! The five actions: `issue`, `issue --again`, `sync`, `start`, `stop`, on one placement or on many.
+
+use serde_json::{Value, json};
+use tidegate_model::placement::Action;
+
+use super::follow::{Wanted, follow};
+use super::judge::Verdict;
+use super::{Session, targets};
+use crate::api::{self, Acted, Placement};
+use crate::args::{ActArgs, Goal, IssueArgs, RunArgs, SyncArgs, WhenOffline};
+use crate::client::{Call, ClientError, segment};
+use crate::failure::{Exit, Failure};
+use crate::output::words::count;
+use crate::prompt;
+
+/// Above this many placements a yes is not enough: the number has to be repeated.
+const TIER_2: usize = 50;
+
+/// One action on one placement.
+struct Step {
+    action: Action,
+    placement: Placement,
+}
+
+/// `issue`
+pub async fn issue(session: &Session, args: IssueArgs) -> Result<Exit, Failure> {
+    let action = if args.again { Action::IssueAgain } else { Action::Issue };
+    let placements = targets::of_rule(session, &args.rule, &args.edges).await?;
+    let placements = if args.edges.is_empty() && !args.again {
+        // A whole rule: what was issued before is for sync.
+        let (new, old): (Vec<_>, Vec<_>) = placements.into_iter().partition(|p| p.edge_version.is_none());
+        if new.is_empty() && !old.is_empty() {
+            return Err(Failure::Conflict(format!(
+                "rule {0} is on all its edges already; tidegate sync {0} sends a newer version, tidegate issue {0} --again overwrites and restarts",
+                args.rule
+            )));
+        }
+        new
+    } else {
+        placements
+    };
+    act(session, placements.into_iter().map(|placement| Step { action, placement }).collect(), &args.act).await
+}
+
+/// `sync`
+pub async fn sync(session: &Session, args: SyncArgs) -> Result<Exit, Failure> {
+    let one = args.rule.is_some() && !args.edges.is_empty();
+    let placements = match &args.rule {
+        Some(rule) => targets::of_rule(session, rule, &args.edges).await?,
+        None => targets::on_edges(session, &args.edges).await?,
+    };
+    let wants = |p: &Placement| {
+        let allowed = |action| p.actions.iter().any(|a| a.name == action && (a.allowed || is_for_later(a)));
+        match (p.edge_version.is_some(), one) {
+            (_, true) => Some(Action::Sync),
+            (true, false) => allowed(Action::Sync).then_some(Action::Sync),
+            (false, false) => allowed(Action::Issue).then_some(Action::Issue),
+        }
+    };
+    let steps: Vec<Step> = placements
+        .into_iter()
+        .filter(|p| !p.removing)
+        .filter_map(|placement| wants(&placement).map(|action| Step { action, placement }))
+        .collect();
+    if steps.is_empty() {
+        session.out.note("aligned: nothing to send");
+        return Ok(Exit::Done);
+    }
+    act(session, steps, &args.act).await
+}
+
+/// Refused now for what passes by itself (offline, busy), not for what the placement is.
+fn is_for_later(allowed: &tidegate_model::placement::Allowed) -> bool {
+    use tidegate_model::code::Code;
+    allowed.reason.as_ref().is_some_and(|reason| reason.code != Code::NotAllowed)
+}
+
+/// `start`
+pub async fn start(session: &Session, args: RunArgs) -> Result<Exit, Failure> {
+    run(session, args, Action::Start).await
+}
+
+/// `stop`
+pub async fn stop(session: &Session, args: RunArgs) -> Result<Exit, Failure> {
+    run(session, args, Action::Stop).await
+}
+
+async fn run(session: &Session, args: RunArgs, action: Action) -> Result<Exit, Failure> {
+    let placements = targets::of_rule(session, &args.rule, &args.edges).await?;
+    act(session, placements.into_iter().map(|placement| Step { action, placement }).collect(), &args.act).await
+}
+
+async fn act(session: &Session, steps: Vec<Step>, args: &ActArgs) -> Result<Exit, Failure> {
+    confirm(session, &steps, args)?;
+    let all = steps.len();
+    let (mut wanted, mut failed, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+    for Step { action, placement } in steps {
+        match send(session, action, &placement, args.when_offline).await {
+            Ok(answer) => {
+                let acted: Acted = api::read(&answer)?;
+                told(session, action, &acted);
+                answers.push(answer);
+                wanted.push(Wanted {
+                    rule: placement.rule,
+                    edge: placement.edge,
+                    goal: goal(action),
+                    operation: acted.operation.map(|operation| operation.id),
+                });
+            }
+            // Without a server the others fail alike.
+            Err(error @ ClientError::Unreachable { .. }) => return Err(error.into()),
+            Err(error) => failed.push((format!("{} on {}", placement.rule, placement.edge), error)),
+        }
+    }
+    if !session.out.for_people() {
+        let shown = match (answers.len(), all) {
+            (1, 1) => answers.remove(0),
+            _ => json!({ "items": answers }),
+        };
+        let names = || wanted.iter().map(|w| format!("{}/{}", w.rule, w.edge)).collect();
+        session.out.show(&shown, |_| Ok(String::new()), names)?;
+    }
+    if all == 1
+        && let Some((_, error)) = failed.pop()
+    {
+        return Err(error.into());
+    }
+    let mut texts: Vec<String> = failed.iter().map(|(on, error)| format!("{on}: {error}")).collect();
+    if args.wait && !wanted.is_empty() {
+        texts.extend(wait(session, wanted, args).await?);
+    }
+    match texts.len() {
+        0 => Ok(Exit::Done),
+        n if n < all => Err(Failure::PartlyFailed(format!("{}\n{n} of {all} failed", texts.join("\n")))),
+        _ => Err(Failure::Failed(texts.join("\n"))),
+    }
+}
+
+/// Waits until every operation ended; returns what failed.
+async fn wait(session: &Session, wanted: Vec<Wanted>, args: &ActArgs) -> Result<Vec<String>, Failure> {
+    let interrupted = "no longer waiting; what was begun goes on on the server (tidegate status shows it)";
+    let followed = follow(session, wanted, args.timeout, false, interrupted).await?;
+    let mut failed = Vec::new();
+    let mut open = Vec::new();
+    for (wanted, verdict) in followed.ends {
+        match verdict {
+            Verdict::Reached => {}
+            Verdict::Failed(why) => failed.push(format!("{}: {why}", wanted.shown())),
+            Verdict::Waiting(state) => open.push(format!("{}: {state}", wanted.shown())),
+        }
+    }
+    if !open.is_empty() {
+        open.extend(failed);
+        return Err(Failure::TimedOut(format!("not done in time:\n  {}", open.join("\n  "))));
+    }
+    Ok(failed)
+}
+
+/// Where an action should bring a placement.
+fn goal(action: Action) -> Goal {
+    match action {
+        Action::Issue | Action::IssueAgain | Action::Sync => Goal::Issued,
+        Action::Start => Goal::Running,
+        Action::Stop => Goal::Stopped,
+    }
+}
+
+fn confirm(session: &Session, steps: &[Step], args: &ActArgs) -> Result<(), Failure> {
+    let Some(first) = steps.first() else { return Ok(()) };
+    let offline = steps.iter().filter(|step| !step.placement.link.reachable()).count();
+    let rest = match (offline, args.when_offline) {
+        (0, _) => String::new(),
+        (n, WhenOffline::Refuse) => format!(" ({} offline and refused)", count(n, "edge is", "edges are")),
+        (n, WhenOffline::Queue) => format!(" ({} offline: queued)", count(n, "edge is", "edges are")),
+    };
+    let on = match steps {
+        [one] => format!("{} on {}", one.placement.rule, one.placement.edge),
+        many => count(many.len(), "placement", "placements"),
+    };
+    let question = match first.action {
+        Action::IssueAgain => format!("Overwrite and restart {on}? Data flow stops for a moment{rest}."),
+        Action::Stop => format!("Stop {on}? Its queue is kept{rest}."),
+        Action::Issue | Action::Sync | Action::Start if steps.len() == 1 => return Ok(()),
+        Action::Issue | Action::Sync => format!("Send the newest version to {on}?{rest}"),
+        Action::Start => format!("Start {on}?{rest}"),
+    };
+    if steps.len() > TIER_2 {
+        return prompt::confirm_by_name(&session.out, &question, &steps.len().to_string(), args.confirm.as_deref());
+    }
+    prompt::confirm(&session.out, &question, session.yes)
+}
+
+async fn send(
+    session: &Session,
+    action: Action,
+    placement: &Placement,
+    when_offline: WhenOffline,
+) -> Result<Value, ClientError> {
+    let word = action.as_str().replace('_', "-");
+    let path = format!("/placements/{}/{}/{word}", segment(&placement.rule), segment(&placement.edge));
+    let body = match when_offline {
+        WhenOffline::Refuse => json!({}),
+        WhenOffline::Queue => json!({ "when_offline": "queue" }),
+    };
+    Ok(session.client.send(Call::post(path, &body)).await?.body)
+}
+
+fn told(session: &Session, action: Action, acted: &Acted) {
+    let Placement { rule, edge, version, edge_version, .. } = &acted.placement;
+    let version = match (action, edge_version) {
+        (Action::Issue | Action::IssueAgain | Action::Sync, _) | (_, None) => *version,
+        (Action::Start | Action::Stop, Some(on_edge)) => *on_edge,
+    };
+    session.out.note(match &acted.operation {
+        None => format!("{rule} on {edge}: it is so already, nothing was sent"),
+        Some(operation) if operation.queued => {
+            format!("{rule} on {edge}: {action} of v{version} is queued until the edge returns (7 days)")
+        }
+        Some(_) => format!("{rule} on {edge}: {action} of v{version} is under way"),
+    });
+}

@@ -1,0 +1,128 @@
+//! `tidegate rule apply` and `rule check`: files go to the server as they are written, so that its problems name their
+//! lines.
+
+use std::path::PathBuf;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use super::files::{self, RuleFile};
+use super::{Session, rules};
+use crate::args::ApplyArgs;
+use crate::client::{Call, ClientError, segment, with_query};
+use crate::failure::{Exit, Failure};
+use crate::output::words::count;
+
+/// Creates or changes the rules of all files. One bad file does not keep the others from being applied.
+pub async fn apply(session: &Session, args: &ApplyArgs) -> Result<Exit, Failure> {
+    let files = files::read_all(&args.files)?;
+    let mut failed = Vec::new();
+    let all = files.len();
+    for file in files {
+        match apply_one(session, &file, args.note.as_deref()).await {
+            Ok(name) => {
+                for edge in &args.place {
+                    if let Err(error) = rules::place(session, &name, edge, &args.vars).await {
+                        failed.push(error);
+                    }
+                }
+            }
+            Err(error) => failed.push(error),
+        }
+    }
+    end(failed, all)
+}
+
+async fn apply_one(session: &Session, file: &RuleFile, note: Option<&str>) -> Result<String, Failure> {
+    let query: Vec<(&str, &str)> = note.map(|note| ("note", note)).into_iter().collect();
+    let content_type = file.language.content_type();
+    let known = match file.rule_name() {
+        Some(name) => rules::find(session, &name).await?.map(|found| (name, found)),
+        // The server says what is wrong with it.
+        None => None,
+    };
+    let (call, before) = match &known {
+        Some((name, (rule, etag))) => {
+            let path = with_query(&format!("/rules/{}", segment(name)), &query);
+            let call = Call::new(Method::PUT, path).header("if-match", etag.clone());
+            (call, rule["version"].as_u64().unwrap_or_default())
+        }
+        None => (Call::new(Method::POST, with_query("/rules", &query)), 0),
+    };
+    let saved = session.client.send(call.text(content_type, file.text.clone())).await;
+    let saved = saved.map_err(|error| in_file(error, file))?.body;
+    let name = saved["name"].as_str().unwrap_or_default().to_owned();
+    let version = saved["version"].as_u64().unwrap_or_default();
+    let behind = saved["tally"]["pending"].as_u64().unwrap_or_default();
+    let text = match saved["saved"].as_str() {
+        Some("created") => {
+            format!("rule {name} created (v{version}). Next: tidegate rule place {name} --edge EDGE")
+        }
+        Some("unchanged") => format!("rule {name} unchanged (v{version})"),
+        _ if behind > 0 => format!("rule {name} changed v{before} -> v{version}. Next: tidegate sync {name}"),
+        _ => format!("rule {name} changed v{before} -> v{version}"),
+    };
+    session.out.show(&saved, |_| Ok(text), || vec![name.clone()])?;
+    Ok(name)
+}
+
+/// Checks files; nothing is saved.
+pub async fn check(session: &Session, paths: &[PathBuf]) -> Result<Exit, Failure> {
+    let files = files::read_all(paths)?;
+    let mut failed = Vec::new();
+    let all = files.len();
+    for file in files {
+        let call = Call::new(Method::POST, "/rules/check").text(file.language.content_type(), file.text.clone());
+        match session.client.send(call).await {
+            Ok(answer) => {
+                let name = answer.body["name"].as_str().unwrap_or_default().to_owned();
+                let text = checked(&file.shown, &name, &answer.body);
+                session.out.show(&answer.body, |_| Ok(text), || vec![name.clone()])?;
+            }
+            Err(error) => failed.push(in_file(error, &file)),
+        }
+    }
+    end(failed, all)
+}
+
+/// What a checked rule does on each edge that it is placed on.
+fn checked(file: &str, name: &str, answer: &Value) -> String {
+    let mut lines = vec![format!("{file}: rule {name} is fine")];
+    for edge in answer["edges"].as_array().into_iter().flatten() {
+        let id = edge["edge"].as_str().unwrap_or_default();
+        for (routes, from, to) in [("forwards", "local", "remote"), ("subscriptions", "remote", "local")] {
+            for route in edge[routes].as_array().into_iter().flatten() {
+                let text = |field: &str| route[field].as_str().unwrap_or_default().to_owned();
+                lines.push(format!("  {id}: {from} {} -> {to} {}", text(from), text(to)));
+            }
+        }
+        for error in edge["errors"].as_array().into_iter().flatten() {
+            let text = |field: &str| error[field].as_str().unwrap_or_default().to_owned();
+            lines.push(format!("  {id}: {} — {}", text("detail"), text("help")));
+        }
+    }
+    lines.join("\n")
+}
+
+/// A refusal with its problems placed in the file: `file:line:col field: what — help`.
+pub(super) fn in_file(error: ClientError, file: &RuleFile) -> Failure {
+    match error {
+        ClientError::Refused(problem) if !problem.errors.is_empty() => {
+            let lines: Vec<String> = problem.errors.iter().map(|e| e.in_file(Some(&file.shown))).collect();
+            Failure::Failed(lines.join("\n"))
+        }
+        other => Failure::Client(other),
+    }
+}
+
+fn end(mut failed: Vec<Failure>, all: usize) -> Result<Exit, Failure> {
+    match failed.len() {
+        0 => Ok(Exit::Done),
+        1 if all == 1 => Err(failed.remove(0)),
+        n => {
+            let texts: Vec<String> = failed.iter().filter_map(Failure::text).collect();
+            let text = format!("{}\n{n} of {} failed", texts.join("\n"), count(all, "file", "files"));
+            Err(if n < all { Failure::PartlyFailed(text) } else { Failure::Failed(text) })
+        }
+    }
+}

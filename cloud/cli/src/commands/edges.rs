@@ -1,0 +1,157 @@
+//! `tidegate edge`.
+
+use std::path::PathBuf;
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{Session, targets};
+use crate::api::{self, Edge};
+use crate::args::EdgeCommand;
+use crate::client::{Call, segment, with_query};
+use crate::context::write_private;
+use crate::failure::{Exit, Failure};
+use crate::output::edges;
+use crate::output::words::count;
+use crate::prompt;
+
+/// Port of the controller's broker, unless the caller says otherwise.
+const MQTT_PORT: u16 = 7183;
+
+/// Makes edges known, lists, shows and removes them.
+pub async fn run(session: &Session, command: EdgeCommand) -> Result<Exit, Failure> {
+    match command {
+        EdgeCommand::Create { name, mqtt, out } => create(session, &name, mqtt, out).await,
+        EdgeCommand::List => list(session).await,
+        EdgeCommand::Get { name } => get(session, &name).await,
+        EdgeCommand::Remove { name, leave_running, confirm } => {
+            remove(session, &name, leave_running, confirm.as_deref()).await
+        }
+    }
+}
+
+async fn create(session: &Session, name: &str, mqtt: Option<String>, file: Option<PathBuf>) -> Result<Exit, Failure> {
+    if let Some(file) = file.as_deref().filter(|file| file.exists()) {
+        return Err(Failure::Conflict(format!(
+            "{} is there already and is not overwritten; choose another file, or remove it",
+            file.display()
+        )));
+    }
+    let answer = session.client.send(Call::post("/edges", &json!({ "id": name }))).await?.body;
+    let credential = answer.get("credential").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let controller = mqtt.unwrap_or_else(|| format!("{}:{MQTT_PORT}", host_of(session.client.base())));
+    let settings = agent_settings(name, &controller, credential);
+    if let Some(file) = file {
+        write_private(&file, settings.as_bytes()).map_err(|error| {
+            Failure::Failed(format!(
+                "edge {name} was created, but {} cannot be written: {error}. Its credential is lost: remove the edge (tidegate edge remove {name}) and create it again",
+                file.display()
+            ))
+        })?;
+        let shown = file.display();
+        session.out.note(format_args!("edge {name} was created; its settings and credential are in {shown} (mode 0600)"));
+        session.out.note(format_args!("Next, on the gateway:  tidegate-edge run --config {shown}"));
+        return Ok(Exit::Done);
+    }
+    session.out.show(&answer, |_| Ok(settings.clone()), || vec![name.to_owned()])?;
+    if session.out.for_people() {
+        session.out.note(format_args!(
+            "\nedge {name} was created. Its credential is shown only now: keep the lines above as {name}.toml on the gateway (chmod 600), then:\n  tidegate-edge run --config {name}.toml"
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+fn host_of(base: &str) -> &str {
+    let rest = base.split_once("://").map_or(base, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or(rest);
+    match authority.rfind(':') {
+        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+        Some(_) | None => authority,
+    }
+}
+
+fn agent_settings(name: &str, controller: &str, credential: &str) -> String {
+    format!(
+        "# Settings of the agent on {name}. Holds its credential: keep it to yourself (chmod 600).\nname = \"{name}\"\ndata_dir = \"{name}-data\"              # rules, states and queues; give it a disk that lasts\n\n[controller]\nurl = \"mqtt://{controller}\"\npassword = \"{credential}\"\n\n[local]\nlisten = \"127.0.0.1:1883\"           # where devices publish and subscribe\nanonymous = true                     # or users_file = \"FILE\" with lines of user:password\n"
+    )
+}
+
+async fn list(session: &Session) -> Result<Exit, Failure> {
+    let list = session.client.list("/edges", &[]).await?;
+    let shown: api::List<Edge> = api::read(&list)?;
+    let names = || shown.items.iter().map(|edge| edge.id.clone()).collect();
+    let table = |wide| {
+        Ok(if shown.items.is_empty() {
+            "No edges yet. Next: tidegate edge create NAME".to_owned()
+        } else {
+            edges::edges(&session.out, session.now, &shown.items, wide)
+        })
+    };
+    session.out.show(&list, table, names)?;
+    Ok(Exit::Done)
+}
+
+async fn get(session: &Session, name: &str) -> Result<Exit, Failure> {
+    let mut edge = session.client.get(format!("/edges/{}", segment(name))).await?.body;
+    let placed = session.client.list("/placements", &[("edge", name)]).await?;
+    let placements: api::List<api::Placement> = api::read(&placed)?;
+    let shown: Edge = api::read(&edge)?;
+    edge["placements"] = placed["items"].clone();
+    session.out.show(
+        &edge,
+        |wide| Ok(edges::edge(&session.out, session.now, &shown, &placements.items, wide)),
+        || vec![shown.id.clone()],
+    )?;
+    Ok(Exit::Done)
+}
+
+async fn remove(session: &Session, name: &str, leave_running: bool, confirm: Option<&str>) -> Result<Exit, Failure> {
+    let placed = targets::on_edges(session, &[name.to_owned()]).await?;
+    let effect = match (placed.len(), leave_running) {
+        (0, _) => format!("Removes edge {name} and revokes its credential."),
+        (n, true) => format!(
+            "Removes edge {name} and revokes its credential. {} stay on it and go on running there, unseen.",
+            count(n, "rule", "rules")
+        ),
+        (n, false) => {
+            return Err(Failure::Conflict(format!(
+                "{} {} on edge {name}. Take them off first (tidegate rule unplace RULE --edge {name}), or pass --leave-running to forget the edge while they go on running there",
+                count(n, "rule", "rules"),
+                if n == 1 { "is" } else { "are" }
+            )));
+        }
+    };
+    prompt::confirm_by_name(&session.out, &effect, name, confirm)?;
+    let query: &[(&str, &str)] = if leave_running { &[("leave_running", "true")] } else { &[] };
+    let path = with_query(&format!("/edges/{}", segment(name)), query);
+    session.client.send(Call::new(Method::DELETE, path)).await?;
+    session.out.note(format_args!("edge {name} is removed"));
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_of_an_agent_are_toml_and_name_the_controller() {
+        let text = agent_settings("gw-1", "10.0.0.5:7183", "tge_x");
+        let value: toml::Value = toml::from_str(&text).unwrap();
+        assert_eq!(value["name"].as_str(), Some("gw-1"));
+        assert_eq!(value["controller"]["url"].as_str(), Some("mqtt://10.0.0.5:7183"));
+        assert_eq!(value["controller"]["password"].as_str(), Some("tge_x"));
+    }
+
+    #[test]
+    fn the_host_of_a_server_is_found_with_and_without_a_port() {
+        for (base, host) in [
+            ("http://127.0.0.1:7180", "127.0.0.1"),
+            ("http://cloud", "cloud"),
+            ("http://[::1]:7180", "[::1]"),
+            ("http://[::1]", "[::1]"),
+        ] {
+            assert_eq!(host_of(base), host);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! `tidegate rule`: everything but applying and comparing.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Session, apply, diff, targets};
+use crate::api::{self, Rule};
+use crate::args::{ListArgs, PlaceArgs, RuleCommand};
+use crate::client::{Call, segment, with_query};
+use crate::failure::{Exit, Failure};
+use crate::output::rules;
+use crate::output::words::count;
+use crate::prompt;
+
+/// Does what a rule command says.
+pub async fn run(session: &Session, command: RuleCommand) -> Result<Exit, Failure> {
+    match command {
+        RuleCommand::Apply(args) => apply::apply(session, &args).await,
+        RuleCommand::Check { files } => apply::check(session, &files).await,
+        RuleCommand::Diff(args) => Ok(diff::diff(session, &args).await),
+        RuleCommand::List(args) => list(session, &args).await,
+        RuleCommand::Get { name, version: None } => get(session, &name).await,
+        RuleCommand::Get { name, version: Some(version) } => get_version(session, &name, version).await,
+        RuleCommand::Versions { name } => versions(session, &name).await,
+        RuleCommand::Restore { name, to, note } => restore(session, &name, to, &note).await,
+        RuleCommand::Delete { name, confirm } => delete(session, &name, confirm.as_deref()).await,
+        RuleCommand::Place(args) => place_all(session, &args).await,
+        RuleCommand::Unplace { name, edges } => unplace(session, &name, &edges).await,
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/rules/{}", segment(name))
+}
+
+async fn list(session: &Session, args: &ListArgs) -> Result<Exit, Failure> {
+    let filters = [
+        ("q", &args.q),
+        ("issue_state", &args.issue_state),
+        ("run_state", &args.run_state),
+        ("edge", &args.edge),
+    ];
+    let query: Vec<(&str, &str)> =
+        filters.iter().filter_map(|(name, value)| value.as_deref().map(|v| (*name, v))).collect();
+    let list = session.client.list("/rules", &query).await?;
+    let shown: api::List<Rule> = api::read(&list)?;
+    let table = |wide| {
+        Ok(match (shown.items.is_empty(), query.is_empty()) {
+            (true, true) => "No rules yet. Next: tidegate rule apply -f FILE".to_owned(),
+            (true, false) => "No rule is so.".to_owned(),
+            (false, _) => rules::rules(&session.out, session.now, &shown.items, wide),
+        })
+    };
+    session.out.show(&list, table, || shown.items.iter().map(|rule| rule.name.clone()).collect())?;
+    Ok(Exit::Done)
+}
+
+async fn get(session: &Session, name: &str) -> Result<Exit, Failure> {
+    let rule = session.client.get(path(name)).await?.body;
+    let shown: Rule = api::read(&rule)?;
+    let placements = shown.placements.clone().unwrap_or_default();
+    session.out.show(
+        &rule,
+        |wide| Ok(rules::rule(&session.out, session.now, &shown, &placements, wide)),
+        || vec![shown.name.clone()],
+    )?;
+    Ok(Exit::Done)
+}
+
+async fn get_version(session: &Session, name: &str, version: u64) -> Result<Exit, Failure> {
+    let record = session.client.get(format!("{}/versions/{version}", path(name))).await?.body;
+    let table = |_| {
+        let note = record.get("note").and_then(Value::as_str).filter(|note| !note.is_empty());
+        let by = record.get("by").and_then(Value::as_str).unwrap_or("-");
+        let at = record.get("at").and_then(Value::as_str).unwrap_or("-");
+        let content = toml::to_string(record.get("content").unwrap_or(&Value::Null))
+            .or_else(|_| serde_json::to_string_pretty(&record))
+            .unwrap_or_default();
+        Ok(format!("# {name} v{version}, saved {at} by {by}{}\n{content}", note.map_or(String::new(), |n| format!(": {n}"))))
+    };
+    session.out.show(&record, table, || vec![name.to_owned()])?;
+    Ok(Exit::Done)
+}
+
+async fn versions(session: &Session, name: &str) -> Result<Exit, Failure> {
+    let list = session.client.list(&format!("{}/versions", path(name)), &[]).await?;
+    let items = list["items"].as_array().cloned().unwrap_or_default();
+    session.out.show(
+        &list,
+        |_| Ok(rules::versions(&session.out, session.now, &items)),
+        || items.iter().map(|item| format!("v{}", item["version"])).collect(),
+    )?;
+    Ok(Exit::Done)
+}
+
+async fn restore(session: &Session, name: &str, to: u64, note: &str) -> Result<Exit, Failure> {
+    let etag = session.client.get(path(name)).await?.etag.unwrap_or_default();
+    let call = Call::post(format!("{}/restore", path(name)), &json!({ "version": to, "note": note }))
+        .header("if-match", etag);
+    let saved = session.client.send(call).await?.body;
+    let version = saved["version"].as_u64().unwrap_or_default();
+    let text = if saved["saved"] == "unchanged" {
+        format!("rule {name} has the content of v{to} already; it stays v{version}")
+    } else {
+        format!("rule {name} is v{version} now, with the content of v{to}. Next: tidegate sync {name}")
+    };
+    session.out.show(&saved, |_| Ok(text), || vec![name.to_owned()])?;
+    Ok(Exit::Done)
+}
+
+async fn delete(session: &Session, name: &str, confirm: Option<&str>) -> Result<Exit, Failure> {
+    let found = session.client.get(path(name)).await?;
+    let rule: Rule = api::read(&found.body)?;
+    let placed = rule.placements.unwrap_or_default();
+    let (on_edge, offline) = (
+        placed.iter().filter(|p| p.edge_version.is_some() || p.in_flight.is_some()).count(),
+        placed.iter().filter(|p| p.edge_version.is_some() && !p.link.reachable()).count(),
+    );
+    if on_edge == 0 {
+        prompt::confirm(&session.out, &format!("Delete rule {name} (on no edge)?"), session.yes || confirm == Some(name))?;
+    } else {
+        let waiting = if offline == 0 { String::new() } else { format!(" {} offline: it is removed there when they return.", count(offline, "edge is", "edges are")) };
+        let effect = format!("Deletes rule {name} and removes it from {}; what waits in its queues there is lost.{waiting}", count(on_edge, "edge", "edges"));
+        prompt::confirm_by_name(&session.out, &effect, name, confirm)?;
+    }
+    let call = Call::new(Method::DELETE, path(name)).header("if-match", found.etag.unwrap_or_default());
+    session.client.send(call).await?;
+    session.out.note(format_args!("rule {name} is deleted"));
+    Ok(Exit::Done)
+}
+
+async fn place_all(session: &Session, args: &PlaceArgs) -> Result<Exit, Failure> {
+    for edge in &args.edges {
+        place(session, &args.name, edge, &args.vars).await?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Puts a rule on an edge; says so.
+pub async fn place(session: &Session, name: &str, edge: &str, vars: &[(String, String)]) -> Result<(), Failure> {
+    let vars: serde_json::Map<String, Value> = vars.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+    let to = format!("{}/placements/{}", path(name), segment(edge));
+    let answer = session.client.send(Call::new(Method::PUT, to).json(&json!({ "vars": vars }))).await?;
+    let text = if answer.status == 201 {
+        format!("rule {name} is placed on {edge}; nothing was sent. Next: tidegate issue {name} --edge {edge}")
+    } else {
+        format!("rule {name} is on {edge} already")
+    };
+    session.out.show(&answer.body, |_| Ok(text), || vec![format!("{name}/{edge}")])
+}
+
+async fn unplace(session: &Session, name: &str, edges: &[String]) -> Result<Exit, Failure> {
+    let placed = targets::of_rule(session, name, edges).await?;
+    let issued = placed.iter().filter(|p| p.edge_version.is_some()).count();
+    if issued > 0 {
+        let question = format!(
+            "Take rule {name} off {}? It stops there, and what waits in its queue is lost.",
+            count(issued, "edge", "edges")
+        );
+        prompt::confirm(&session.out, &question, session.yes)?;
+    }
+    for placement in placed {
+        let to = format!("{}/placements/{}", path(name), segment(&placement.edge));
+        let answer = session.client.send(Call::new(Method::DELETE, to)).await?;
+        let edge = &placement.edge;
+        session.out.note(match (answer.status, placement.link.reachable()) {
+            (202, true) => format!("rule {name} is being removed from {edge}"),
+            (202, false) => format!("rule {name} is removed from {edge} when the edge returns"),
+            _ => format!("rule {name} is off {edge}"),
+        });
+    }
+    Ok(Exit::Done)
+}
+
+/// Finds a rule that may not be there yet, with its entity tag.
+pub async fn find(session: &Session, name: &str) -> Result<Option<(Value, String)>, Failure> {
+    let found = session.client.find(with_query(&path(name), &[])).await?;
+    Ok(found.map(|answer| (answer.body, answer.etag.unwrap_or_default())))
+}

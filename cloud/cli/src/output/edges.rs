@@ -1,0 +1,121 @@
+//! Edges and totals as tables.
+
+use comfy_table::Cell;
+use jiff::Timestamp;
+
+use super::rules::{Column, placements};
+use super::time::ago_or_dash;
+use super::words::{count, issue_counts, link_cell, pending_cell, pending_text, reason_text, run_counts};
+use super::{Out, finish, table};
+use crate::api::{Edge, Placement, Summary};
+
+/// The list of edges.
+pub fn edges(out: &Out, now: Timestamp, edges: &[Edge], wide: bool) -> String {
+    let mut header = vec!["EDGE", "LINK", "LAST SEEN", "RULES", "ISSUE", "RUN", "PENDING", "AGENT"];
+    if wide {
+        header.push("CLOCK");
+    }
+    let mut table = table(out, &header);
+    for edge in edges {
+        let mut row = vec![
+            Cell::new(&edge.id),
+            link_cell(out, edge.link),
+            Cell::new(ago_or_dash(now, edge.last_seen.as_deref())),
+            Cell::new(edge.tally.placements),
+            Cell::new(issue_counts(&edge.tally)),
+            Cell::new(run_counts(&edge.tally)),
+            pending_cell(out, edge.tally.pending),
+            Cell::new(edge.agent_version.as_deref().unwrap_or("-")),
+        ];
+        if wide {
+            row.push(Cell::new(clock(edge)));
+        }
+        table.add_row(row);
+    }
+    finish(table)
+}
+
+fn clock(edge: &Edge) -> String {
+    edge.clock_skew_ms.map_or_else(
+        || "-".into(),
+        |ms| format!("{}{}.{} s", if ms < 0 { "-" } else { "+" }, ms.abs() / 1_000, ms.abs() % 1_000 / 100),
+    )
+}
+
+/// One edge and the rules on it.
+pub fn edge(out: &Out, now: Timestamp, edge: &Edge, placed: &[Placement], wide: bool) -> String {
+    let mut lines = vec![
+        format!("Edge       {}", edge.id),
+        format!("Link       {} (last seen {})", edge.link.as_str(), ago_or_dash(now, edge.last_seen.as_deref())),
+        format!("Agent      {}", edge.agent_version.as_deref().unwrap_or("not heard of yet")),
+        format!("Clock      {}", clock(edge)),
+    ];
+    if let Some(held) = &edge.held {
+        lines.push(format!("Held       {}", reason_text(held)));
+    }
+    lines.push(String::new());
+    if placed.is_empty() {
+        lines.push(format!("No rules on this edge. Next: tidegate rule place RULE --edge {}", edge.id));
+    } else {
+        lines.push(placements(out, now, placed, wide, Column::Rule));
+    }
+    lines.join("\n")
+}
+
+/// Totals, and what is wrong.
+pub fn status(out: &Out, server: &str, summary: &Summary, troubled: &[Placement]) -> String {
+    let online = summary.edges.get("online").copied().unwrap_or_default();
+    let edges: u32 = summary.edges.values().sum();
+    let state = if summary.tally.pending > 0 {
+        pending_text(summary.tally.pending)
+    } else if summary.indicator == "green" {
+        "Aligned".into()
+    } else {
+        "Aligned as far as is known; not every edge was heard of".into()
+    };
+    let mut lines = vec![
+        format!("Server      {server}"),
+        format!("State       {state}"),
+        format!("Rules       {}, {} issued", summary.rules, summary.rules_issued),
+        format!("Edges       {edges}, {online} online"),
+        format!("Placements  {}", summary.tally.placements),
+        format!("  issue     {}", issue_counts(&summary.tally)),
+        format!("  run       {}", run_counts(&summary.tally)),
+    ];
+    if !troubled.is_empty() {
+        lines.push(String::new());
+        lines.push("Needs a look:".into());
+        let mut table = table(out, &["PLACEMENT", "ISSUE", "RUN", "WHY"]);
+        for p in troubled.iter().take(MAX_TROUBLED) {
+            let why = p.reason.as_ref().or(p.run_reason.as_ref()).or(p.issue_reason.as_ref());
+            table.add_row(vec![
+                Cell::new(format!("{}/{}", p.rule, p.edge)),
+                super::words::issue_cell(out, p),
+                super::words::run_cell(out, p),
+                Cell::new(why.map_or_else(|| next_step(p), reason_text)),
+            ]);
+        }
+        lines.push(finish(table));
+        if troubled.len() > MAX_TROUBLED {
+            lines.push(format!(
+                "and {} more (tidegate rule list)",
+                count(troubled.len() - MAX_TROUBLED, "placement", "placements")
+            ));
+        }
+    }
+    lines.join("\n")
+}
+
+/// Placements that `status` shows at the most.
+const MAX_TROUBLED: usize = 5;
+
+/// What to do for a placement that is pending without a failure.
+fn next_step(p: &Placement) -> String {
+    use tidegate_model::placement::IssueState;
+    match p.issue_state {
+        _ if p.in_flight.is_some() => format!("tidegate wait {} --edge {} --for issued", p.rule, p.edge),
+        IssueState::NotIssued => format!("tidegate issue {} --edge {}", p.rule, p.edge),
+        IssueState::UpdatesNotIssued | IssueState::Failed => format!("tidegate sync {} --edge {}", p.rule, p.edge),
+        IssueState::Issued => format!("tidegate rule get {}", p.rule),
+    }
+}

@@ -1,0 +1,159 @@
+//! Rules, placements and versions as tables.
+
+use comfy_table::Cell;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::time::{ago, ago_or_dash};
+use super::words::{issue_cell, issue_counts, link_cell, pending_cell, reason_text, run_cell, run_counts};
+use super::{Out, finish, table};
+use crate::api::{Placement, Rule};
+
+/// The list of rules.
+pub fn rules(out: &Out, now: Timestamp, rules: &[Rule], wide: bool) -> String {
+    let mut header = vec!["RULE", "VERSION", "REMOTE", "EDGES", "ISSUE", "RUN", "PENDING", "CHANGED"];
+    if wide {
+        header.push("BY");
+    }
+    let mut table = table(out, &header);
+    for rule in rules {
+        let mut row = vec![
+            Cell::new(&rule.name),
+            Cell::new(format!("v{}", rule.version)),
+            Cell::new(remote(rule)),
+            Cell::new(rule.tally.placements),
+            Cell::new(if rule.tally.placements == 0 { "not placed".into() } else { issue_counts(&rule.tally) }),
+            Cell::new(run_counts(&rule.tally)),
+            pending_cell(out, rule.tally.pending),
+            Cell::new(ago_or_dash(now, rule.changed.as_deref())),
+        ];
+        if wide {
+            row.push(Cell::new(&rule.changed_by));
+        }
+        table.add_row(row);
+    }
+    finish(table)
+}
+
+fn remote(rule: &Rule) -> &str {
+    rule.content.pointer("/remote/url").and_then(Value::as_str).unwrap_or("-")
+}
+
+/// One rule: what it says in short, and where it stands.
+pub fn rule(out: &Out, now: Timestamp, rule: &Rule, placed: &[Placement], wide: bool) -> String {
+    let mut lines = vec![format!("Rule        {}", rule.name)];
+    let by = if rule.changed_by.is_empty() { String::new() } else { format!(", by {}", rule.changed_by) };
+    lines.push(format!("Version     v{} ({}{by})", rule.version, ago_or_dash(now, rule.changed.as_deref())));
+    lines.push(format!("Remote      {}", remote(rule)));
+    for (label, field) in [("Forwards    ", "forwards"), ("Subscribes  ", "subscriptions")] {
+        let topics: Vec<&str> = rule
+            .content
+            .get(field)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|route| route.get("topic").and_then(Value::as_str))
+            .collect();
+        if !topics.is_empty() {
+            lines.push(format!("{label}{}", topics.join(", ")));
+        }
+    }
+    if let Some(mountpoint) = rule.content.get("mountpoint").and_then(Value::as_str).filter(|m| !m.is_empty()) {
+        lines.push(format!("Mountpoint  {mountpoint}"));
+    }
+    if rule.content.pointer("/remote/password_set").or(rule.content.get("password_set")) == Some(&Value::Bool(true)) {
+        lines.push("Password    set (never shown)".into());
+    }
+    lines.push(String::new());
+    if placed.is_empty() {
+        lines.push(format!("Not placed on any edge. Next: tidegate rule place {} --edge EDGE", rule.name));
+    } else {
+        lines.push(placements(out, now, placed, wide, Column::Edge));
+    }
+    lines.join("\n")
+}
+
+/// Which name leads a table of placements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Column {
+    /// All are of one rule.
+    Edge,
+    /// All are on one edge.
+    Rule,
+}
+
+/// Placements, and below them the reasons.
+pub fn placements(out: &Out, now: Timestamp, placements: &[Placement], wide: bool, first: Column) -> String {
+    let name = match first {
+        Column::Edge => "EDGE",
+        Column::Rule => "RULE",
+    };
+    let mut header = vec![name, "LINK", "ISSUE", "RUN", "SINCE", "CLOUD", "ON EDGE"];
+    if wide {
+        header.extend(["OUT", "IN", "QUEUED", "GENERATION", "REPORTED"]);
+    }
+    let mut table = table(out, &header);
+    for p in placements {
+        let name = match first {
+            Column::Edge => &p.edge,
+            Column::Rule => &p.rule,
+        };
+        let mut row = vec![
+            Cell::new(name),
+            link_cell(out, p.link),
+            issue_cell(out, p),
+            run_cell(out, p),
+            Cell::new(ago_or_dash(now, p.since.as_deref())),
+            Cell::new(format!("v{}", p.version)),
+            Cell::new(p.edge_version.map_or_else(|| "-".into(), |v| format!("v{v}"))),
+        ];
+        if wide {
+            let counters = p.counters.clone().unwrap_or_default();
+            row.extend([
+                Cell::new(counters.forwarded),
+                Cell::new(counters.received),
+                Cell::new(counters.queued),
+                Cell::new(p.generation),
+                Cell::new(ago_or_dash(now, p.as_of.as_deref())),
+            ]);
+        }
+        table.add_row(row);
+    }
+    let mut text = finish(table);
+    for p in placements {
+        let name = match first {
+            Column::Edge => &p.edge,
+            Column::Rule => &p.rule,
+        };
+        if let Some(reason) = &p.run_reason {
+            text.push_str(&format!("\n{name}: {}", reason_text(reason)));
+        }
+        // A failed attempt stays worth knowing until the next one succeeds.
+        if let Some(reason) = p.issue_reason.as_ref().filter(|r| Some(*r) != p.run_reason.as_ref()) {
+            text.push_str(&format!("\n{name}: the last attempt to issue failed: {}", reason_text(reason)));
+        }
+    }
+    text
+}
+
+/// The versions of a rule, newest first.
+pub fn versions(out: &Out, now: Timestamp, versions: &[Value]) -> String {
+    let mut table = table(out, &["VERSION", "SAVED", "BY", "NOTE"]);
+    for version in versions {
+        let text = |field: &str| version.get(field).and_then(Value::as_str).unwrap_or_default();
+        let by = version.pointer("/by/name").and_then(Value::as_str).unwrap_or_else(|| text("by"));
+        let restored = version.get("restored_from").and_then(Value::as_u64);
+        let note = match (restored, text("note")) {
+            (Some(from), "") => format!("restored from v{from}"),
+            (Some(from), note) => format!("restored from v{from}: {note}"),
+            (None, note) => note.to_owned(),
+        };
+        table.add_row(vec![
+            format!("v{}", version.get("version").and_then(Value::as_u64).unwrap_or_default()),
+            ago(now, text("at")),
+            by.to_owned(),
+            note,
+        ]);
+    }
+    finish(table)
+}

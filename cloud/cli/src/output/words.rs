@@ -1,0 +1,128 @@
+//! The words for states: the same as in the console. On a terminal a glyph stands before the word and gives it a
+//! colour; elsewhere the word stands alone.
+
+use comfy_table::{Cell, Color};
+use tidegate_model::placement::{IssueState, Link, RunState};
+
+use super::Out;
+use crate::api::{Placement, Reason, Tally};
+
+#[derive(Clone, Copy)]
+enum Mood {
+    Good,
+    Warn,
+    Bad,
+    Idle,
+    Info,
+}
+
+fn cell(out: &Out, glyph: &str, word: &str, mood: Mood) -> Cell {
+    let text = if out.decorated() { format!("{glyph} {word}") } else { word.to_owned() };
+    let cell = Cell::new(text);
+    if !out.colour() {
+        return cell;
+    }
+    cell.fg(match mood {
+        Mood::Good => Color::Green,
+        Mood::Warn => Color::Yellow,
+        Mood::Bad => Color::Red,
+        Mood::Idle => Color::DarkGrey,
+        Mood::Info => Color::Blue,
+    })
+}
+
+/// What the issue column says: the state, or what is under way.
+pub fn issue_text(placement: &Placement) -> String {
+    let state = placement.issue_state.to_string();
+    match &placement.in_flight {
+        _ if placement.removing => "Being removed".into(),
+        Some(flight) if flight.queued => {
+            format!("{state} (queued: {})", flight.action.map_or("removal".into(), |a| a.to_string()))
+        }
+        Some(flight) => format!("{state} ({} under way)", flight.action.map_or("removal".into(), |a| a.to_string())),
+        None if placement.drift => format!("{state} (changed on the edge)"),
+        None => state,
+    }
+}
+
+/// The issue column.
+pub fn issue_cell(out: &Out, placement: &Placement) -> Cell {
+    let (glyph, mood) = match placement.issue_state {
+        _ if placement.in_flight.is_some() => ("↻", Mood::Info),
+        IssueState::Issued => ("✓", Mood::Good),
+        IssueState::UpdatesNotIssued => ("▲", Mood::Warn),
+        IssueState::Failed => ("✕", Mood::Bad),
+        IssueState::NotIssued => ("○", Mood::Idle),
+    };
+    cell(out, glyph, &issue_text(placement), mood)
+}
+
+/// What the run column says: the state, marked where it is the last known one.
+pub fn run_text(placement: &Placement) -> String {
+    let state = placement.run_state.to_string();
+    if placement.last_known && placement.edge_version.is_some() { format!("{state} (last known)") } else { state }
+}
+
+/// The run column.
+pub fn run_cell(out: &Out, placement: &Placement) -> Cell {
+    let (glyph, mood) = match placement.run_state {
+        RunState::Running => ("▶", Mood::Good),
+        RunState::PausedManual => ("⏸", Mood::Info),
+        RunState::PausedFault => ("!", Mood::Bad),
+        RunState::NotRunning => ("–", Mood::Idle),
+    };
+    let mood = if placement.last_known { Mood::Idle } else { mood };
+    cell(out, glyph, &run_text(placement), mood)
+}
+
+/// The link column.
+pub fn link_cell(out: &Out, link: Link) -> Cell {
+    match link {
+        Link::Online => cell(out, "●", link.as_str(), Mood::Good),
+        Link::Stale => cell(out, "●", link.as_str(), Mood::Warn),
+        Link::Offline => cell(out, "○", link.as_str(), Mood::Idle),
+        Link::Unknown => cell(out, "?", link.as_str(), Mood::Idle),
+    }
+}
+
+/// "2 issued, 1 failed to issue": counts in the order of the states, without those that are 0.
+pub fn issue_counts(tally: &Tally) -> String {
+    counts(tally.issue.iter().map(|(state, count)| (state.to_string(), *count)))
+}
+
+/// "2 running, 1 paused (fault)".
+pub fn run_counts(tally: &Tally) -> String {
+    counts(tally.run.iter().map(|(state, count)| (state.to_string(), *count)))
+}
+
+fn counts(states: impl Iterator<Item = (String, u32)>) -> String {
+    let parts: Vec<String> =
+        states.filter(|(_, n)| *n > 0).map(|(state, n)| format!("{n} {}", state.to_lowercase())).collect();
+    if parts.is_empty() { "-".into() } else { parts.join(", ") }
+}
+
+/// "Aligned" or "3 pending".
+pub fn pending_text(pending: u32) -> String {
+    if pending == 0 { "Aligned".into() } else { format!("{pending} pending") }
+}
+
+/// The indicator of a whole.
+pub fn pending_cell(out: &Out, pending: u32) -> Cell {
+    let mood = if pending == 0 { Mood::Good } else { Mood::Bad };
+    cell(out, if pending == 0 { "✓" } else { "✕" }, &pending_text(pending), mood)
+}
+
+/// A reason on one line: what happened, then what to do.
+pub fn reason_text(reason: &Reason) -> String {
+    let next = reason.next.trim();
+    if next.is_empty() || next == "nothing" {
+        format!("{} ({})", reason.detail, reason.code)
+    } else {
+        format!("{} ({}). Next: {next}", reason.detail, reason.code)
+    }
+}
+
+/// "1 rule", "3 rules".
+pub fn count(n: usize, one: &str, many: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
+}
