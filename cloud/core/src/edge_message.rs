@@ -78,9 +78,12 @@ impl Controller {
             Up::Result(result) => self.with_placement(result.rule, id, |controller, key| {
                 controller.result(turn, key, &result);
             }),
-            Up::Report(report) => self.with_placement(report.rule, id, |controller, key| {
-                controller.report(turn, key, report.clone());
-            }),
+            Up::Report(report) => match self.edge_mut(id).live.unmanaged.get_mut(&report.rule) {
+                Some(told) => told.sequence = report.run.sequence,
+                None => self.with_placement(report.rule, id, |controller, key| {
+                    controller.report(turn, key, report.clone());
+                }),
+            },
             Up::Heartbeat(heartbeat) => {
                 if self.settled(id) && self.root_of(id) != heartbeat.root {
                     self.ask_inventory(turn, id);

@@ -13,12 +13,13 @@
 //!                        pong, birth with a higher epoch
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tidegate_model::code::Code;
+use tidegate_model::digest::Digest;
 use tidegate_model::ids::{EdgeId, MessageId, RuleId, SessionId};
 use tidegate_model::limits;
-use tidegate_model::placement::Link;
+use tidegate_model::placement::{Link, VersionDigest};
 use tidegate_model::time::Monotonic;
 use tidegate_model::version::Generation;
 use tidegate_model::wire::{Down, Envelope, Header, Ping};
@@ -43,8 +44,8 @@ pub(crate) struct EdgeLive {
     duplicate_until: Option<Monotonic>,
     /// Whether everything that the records say of this edge was confirmed since the controller started.
     pub(crate) confirmed: bool,
-    /// Rules on it that the cloud never had, at most [`limits::MAX_RULES_PER_EDGE`].
-    pub(crate) unmanaged: BTreeSet<RuleId>,
+    /// Rules on it that the cloud never had, as last told, at most [`limits::MAX_RULES_PER_EDGE`].
+    pub(crate) unmanaged: BTreeMap<RuleId, Unmanaged>,
     /// Generations that its last inventory told, tombstones included.
     pub(crate) highest: BTreeMap<RuleId, Generation>,
     pub(crate) dropped: u64,
@@ -62,7 +63,7 @@ impl Default for EdgeLive {
             takeovers: Vec::new(),
             duplicate_until: None,
             confirmed: false,
-            unmanaged: BTreeSet::new(),
+            unmanaged: BTreeMap::new(),
             highest: BTreeMap::new(),
             dropped: 0,
             clock_skew_ms: None,
@@ -79,6 +80,14 @@ pub(crate) struct Session {
     up: Option<(u64, u64)>,
     /// Number of the last message on `down`.
     down: u64,
+}
+
+/// What an edge said of a rule that the cloud never had: as much as its root is made of.
+#[derive(Debug)]
+pub(crate) struct Unmanaged {
+    pub(crate) want: Digest,
+    pub(crate) running: Option<VersionDigest>,
+    pub(crate) sequence: u64,
 }
 
 /// What a session id says about a message.

@@ -177,7 +177,7 @@ impl Controller {
                 next: next_step(code).to_owned(),
             }),
             clock_skew_ms: edge.live.clock_skew_ms,
-            unmanaged: edge.live.unmanaged.iter().copied().collect(),
+            unmanaged: edge.live.unmanaged.keys().copied().collect(),
             dropped_messages: edge.live.dropped,
         })
     }

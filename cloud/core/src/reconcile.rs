@@ -17,6 +17,7 @@ use tidegate_model::wire::{
 };
 
 use crate::controller::{Controller, Key, Turn};
+use crate::link::Unmanaged;
 use crate::record::{Actor, Operation, PlacementRecord};
 
 /// Pages that an inventory can have at the most.
@@ -35,10 +36,14 @@ impl Controller {
     /// The root over what the records say of an edge.
     pub(crate) fn root_of(&self, id: &EdgeId) -> Digest {
         let keys = self.keys_of_edge(id);
-        root(keys.iter().filter_map(|key| {
+        let placed = keys.iter().filter_map(|key| {
             let reported = self.placements[key].record.reported.as_ref()?;
             Some((key.0, &reported.want, reported.running.as_ref(), reported.run.sequence))
-        }))
+        });
+        let unmanaged = self.edges.get(id).into_iter().flat_map(|edge| &edge.live.unmanaged);
+        let unmanaged =
+            unmanaged.map(|(rule, told)| (*rule, &told.want, told.running.as_ref(), told.sequence));
+        root(placed.chain(unmanaged))
     }
 
     /// Who the edge is and what it can; whether it holds what the records say.
@@ -154,7 +159,10 @@ impl Controller {
             }
             self.reconcile(turn, &key, item.as_ref());
         }
-        let unmanaged = items.into_values().filter(|item| item.present).map(|item| item.rule);
+        let unmanaged = items.into_values().filter(|item| item.present).map(|item| {
+            let told = Unmanaged { want: item.want, running: item.running, sequence: item.run.sequence };
+            (item.rule, told)
+        });
         self.edge_mut(id).live.unmanaged = unmanaged.take(limits::MAX_RULES_PER_EDGE).collect();
         self.confirmed(turn, id);
     }

@@ -223,6 +223,26 @@ fn what_the_edge_holds_can_be_stopped_although_its_bytes_are_not_known_here() {
 }
 
 #[test]
+fn a_rule_that_nobody_manages_is_told_once_and_does_not_ask_for_inventories() {
+    let mut world = World::issued();
+    world.ask(Request::DeleteRule { rule: rule_name("up"), expect: Expect::Any }).unwrap();
+    let before = world.held.clone();
+    world.apply_set();
+    // A backup brings back what the cloud has forgotten by now.
+    world.held = before;
+    world.connect();
+    assert_eq!(world.controller.edge(&edge_id()).unwrap().unmanaged.len(), 1);
+    let recovered = world.run(RunState::Running, By::Agent);
+    world.report(recovered);
+    world.pass(6_000);
+    world.down.clear();
+    let heartbeat =
+        tidegate_model::wire::Heartbeat { root: world.root(), runs: Default::default(), queued: 0 };
+    world.up(&Up::Heartbeat(heartbeat));
+    assert!(world.down.is_empty(), "both sides hold the same");
+}
+
+#[test]
 fn c17_the_version_grows_by_one_and_an_unchanged_save_keeps_it() {
     let mut world = World::new();
     assert_eq!(world.save("up", "a").unwrap(), (Saved::Created, RuleVersion(1)));
