@@ -1,7 +1,7 @@
 //! The controller as a process: settings, store, MQTT transport, HTTP API and the one loop around the pure core.
 //!
 //! Takes no decision of its own: an event becomes an [`tidegate_cloud_core::Input`], what the core answers is first
-//! written and then done. Start at [`run`].
+//! written and then done. Start at [`run()`].
 //!
 //! ```text
 //! edge --MQTT--> transport --.                        .--> store (one batch, durable)
