@@ -1,0 +1,194 @@
+//! The processes of the world and their disks: what a crash leaves is the disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidegate_cloud_core as cloud;
+use tidegate_edge_core as edge;
+use tidegate_model::ids::{EdgeId, RuleId, RuleName, SessionId, StoreId};
+use tidegate_model::rule::EdgeRule;
+use tidegate_model::time::{Monotonic, Now, Wall};
+use tidegate_model::version::RuleVersion;
+
+use crate::remote::Sign;
+
+/// The clocks of one machine and one process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Clock {
+    /// When the process began, in ms of virtual time.
+    pub started: i64,
+    /// What the wall clock shows beyond virtual time, in ms.
+    pub wall_offset: i64,
+}
+
+/// The wall clock when the world begins.
+const WALL_START: i64 = 1_767_225_600_000;
+
+impl Clock {
+    /// What the process reads at this moment of virtual time. Its monotonic clock begins with it.
+    #[must_use]
+    pub fn now(&self, time: i64) -> Now {
+        Now { monotonic: Monotonic(time - self.started), wall: Wall(WALL_START + time + self.wall_offset) }
+    }
+}
+
+/// The controller's store.
+#[derive(Debug, Clone, Default)]
+pub struct CloudDisk {
+    /// Facts about the controller.
+    pub meta: cloud::Meta,
+    /// Rules by identity.
+    pub rules: BTreeMap<RuleId, cloud::RuleRecord>,
+    /// Edges.
+    pub edges: BTreeMap<EdgeId, cloud::EdgeRecord>,
+    /// Placements, removed ones included.
+    pub placements: BTreeMap<(RuleId, EdgeId), cloud::PlacementRecord>,
+    /// Every version of every rule, as far as it is compared: only the number.
+    pub versions: BTreeMap<RuleId, RuleVersion>,
+}
+
+impl CloudDisk {
+    /// Commits one write.
+    ///
+    /// # Errors
+    /// A precondition that does not hold, in words.
+    pub fn apply(&mut self, write: cloud::Write) -> Result<(), String> {
+        use cloud::Write;
+        match write {
+            Write::PutMeta(meta) => {
+                if meta.epoch <= self.meta.epoch {
+                    return Err("the controller's epoch did not rise".to_owned());
+                }
+                self.meta = meta;
+            }
+            Write::PutRule { record, expect } => {
+                let known = self.rules.get(&record.id).map(|rule| rule.version);
+                if known != expect {
+                    return Err(format!("the store has {known:?} of a rule, {expect:?} was expected"));
+                }
+                self.rules.insert(record.id, *record);
+            }
+            Write::PutVersion(record) => {
+                let last = self.versions.insert(record.rule, record.version);
+                let next = last.map_or(RuleVersion::FIRST, RuleVersion::next);
+                if record.version != next {
+                    return Err(format!("{} follows {last:?}", record.version));
+                }
+            }
+            Write::RemoveRule(id) => {
+                self.rules.remove(&id);
+            }
+            Write::PutEdge(record) => {
+                self.edges.insert(record.id.clone(), *record);
+            }
+            Write::RemoveEdge(id) => {
+                self.edges.remove(&id);
+            }
+            Write::PutPlacement(record) => {
+                self.placements.insert((record.rule, record.edge.clone()), *record);
+            }
+            Write::RemovePlacement { rule, edge } => {
+                self.placements.remove(&(rule, edge));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a controller is restored from.
+    #[must_use]
+    pub fn snapshot(&self) -> cloud::Snapshot {
+        cloud::Snapshot {
+            meta: self.meta.clone(),
+            rules: self.rules.values().cloned().collect(),
+            edges: self.edges.values().cloned().collect(),
+            placements: self.placements.values().cloned().collect(),
+        }
+    }
+
+    /// The placement of a rule by its name, if it is meant to be there.
+    #[must_use]
+    pub fn placement(&self, rule: &RuleName, edge: &EdgeId) -> Option<&cloud::PlacementRecord> {
+        self.placements.values().find(|p| p.present && p.name == *rule && p.edge == *edge)
+    }
+}
+
+/// The controller.
+#[derive(Debug, Default)]
+pub struct Cloud {
+    /// While it runs.
+    pub core: Option<cloud::Controller>,
+    /// Its store.
+    pub disk: CloudDisk,
+    /// Its clocks.
+    pub clock: Clock,
+    /// When it wants to be woken, in ms of virtual time.
+    pub due: Option<i64>,
+}
+
+/// A bridge as the shell of an agent keeps it.
+#[derive(Debug, Clone)]
+pub struct Bridge {
+    /// The order that made it what it is.
+    pub order: edge::Order,
+    /// What it runs.
+    pub config: Arc<EdgeRule>,
+    /// What it last told the core under this order.
+    pub told: Option<Sign>,
+}
+
+/// A gateway: its agent and its disk.
+#[derive(Debug)]
+pub struct Edge {
+    /// Its name.
+    pub id: EdgeId,
+    /// While the agent runs.
+    pub core: Option<edge::Agent>,
+    /// Its disk.
+    pub disk: edge::Snapshot,
+    /// A copy of the disk that somebody made once.
+    pub backup: Option<edge::Snapshot>,
+    /// Its clocks.
+    pub clock: Clock,
+    /// When it wants to be woken, in ms of virtual time.
+    pub due: Option<i64>,
+    /// Counts its processes, so that what was meant for an earlier one is told apart.
+    pub life: u64,
+    /// The session, as far as the agent's shell knows.
+    pub connected: Option<SessionId>,
+    /// Its bridges.
+    pub bridges: BTreeMap<RuleId, Bridge>,
+    /// What is taken in for which rule.
+    pub taken_in: BTreeMap<RuleId, Arc<EdgeRule>>,
+    /// It never comes back.
+    pub gone: bool,
+}
+
+impl Edge {
+    /// A gateway with an empty disk and no agent.
+    #[must_use]
+    pub fn new(id: EdgeId, store: u128) -> Self {
+        Self {
+            id,
+            core: None,
+            disk: edge::Snapshot::fresh(StoreId(store)),
+            backup: None,
+            clock: Clock::default(),
+            due: None,
+            life: 0,
+            connected: None,
+            bridges: BTreeMap::new(),
+            taken_in: BTreeMap::new(),
+            gone: false,
+        }
+    }
+
+    /// The process is gone; the disk stays.
+    pub fn kill(&mut self) {
+        self.core = None;
+        self.due = None;
+        self.life += 1;
+        self.connected = None;
+        self.bridges.clear();
+        self.taken_in.clear();
+    }
+}

@@ -1,0 +1,151 @@
+//! Liveness: what must hold when all faults have stopped for long enough.
+
+use tidegate_cloud_core::{PlacementRecord, Settled};
+use tidegate_edge_core::RuleRecord;
+use tidegate_model::placement::{Link, Role, RunState};
+use tidegate_model::rule::EdgeRule;
+use tidegate_model::wire::DesiredRun;
+
+use crate::check::{Broken, same_run};
+use crate::process::Edge;
+use crate::remote::Sign;
+use crate::world::World;
+
+fn must(holds: bool, what: impl FnOnce() -> Broken) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+/// Desired is reported everywhere, and both sides say the same.
+///
+/// # Errors
+/// What is not so.
+pub fn check(world: &World) -> Result<(), Broken> {
+    let core = world.cloud.core.as_ref().ok_or("the controller is not there")?;
+    for edge in &world.edges {
+        let view = core.edge(&edge.id).ok_or("an edge is not known")?;
+        if edge.gone {
+            must(!view.link.reachable(), || format!("{} is gone and shown as reachable", edge.id))?;
+            continue;
+        }
+        must(view.link == Link::Online, || format!("{} is {}", edge.id, view.link.as_str()))?;
+        must(view.held.is_none(), || format!("{} is held: {:?}", edge.id, view.held))?;
+        // Only a backup brings back a rule that the cloud has forgotten; it is told, not touched.
+        let forgotten = |rule| !world.cloud.disk.rules.contains_key(rule);
+        must(view.unmanaged.iter().all(|rule| world.plan.wipes && forgotten(rule)), || {
+            format!("{} has rules that nobody manages", edge.id)
+        })?;
+        bridges(world, edge)?;
+    }
+    for record in world.cloud.disk.placements.values() {
+        let edge = world.edges.iter().find(|e| e.id == record.edge).ok_or("a placement on no edge")?;
+        let what = |what: &str| format!("{} on {}: {what}", record.name, record.edge);
+        let view = core.placement(&record.name, &record.edge, Role::Operator);
+        if edge.gone {
+            let waits = record.operation.as_ref().is_none_or(|o| o.queued);
+            must(waits, || what("an operation waits for ever for an edge that is gone"))?;
+            let honest = view.is_none_or(|v| v.last_known || v.run_state == RunState::NotRunning);
+            must(honest, || what("the state of an edge that is gone is not shown as last known"))?;
+            continue;
+        }
+        must(record.operation.is_none(), || what(&format!("never settled: {:?}", record.operation)))?;
+        let here = edge.disk.rules.get(&record.rule);
+        if !record.present {
+            must(here.is_none(), || what("it was taken off and is still there"))?;
+            continue;
+        }
+        must(view.is_some_and(|v| !v.last_known), || what("it is shown as last known, or not at all"))?;
+        agreement(record, here).map_err(|e| what(&e))?;
+    }
+    for edge in world.edges.iter().filter(|edge| !edge.gone) {
+        let view = core.edge(&edge.id).ok_or("an edge is not known")?;
+        for rule in edge.disk.rules.values().filter(|rule| !view.unmanaged.contains(&rule.rule)) {
+            let placed = world.cloud.disk.placements.get(&(rule.rule, edge.id.clone()));
+            must(placed.is_some_and(|p| p.present), || {
+                format!("{} is on {} and not placed there", rule.name, edge.id)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// One placement: the cloud's view is the edge's disk, and what is wanted is there unless it failed.
+fn agreement(record: &PlacementRecord, here: Option<&RuleRecord>) -> Result<(), Broken> {
+    let Some(here) = here else {
+        must(record.reported.is_none(), || "the cloud shows what is not there".to_owned())?;
+        return match &record.target {
+            Some(_) if !last_failed(record) => Err("it was issued and is not there".to_owned()),
+            Some(_) | None => Ok(()),
+        };
+    };
+    let reported = record.reported.as_ref().ok_or("it is there and the cloud does not show it")?;
+    must((reported.generation, reported.want) == (here.generation, here.want), || {
+        format!("the cloud shows generation {}, there is {}", reported.generation, here.generation)
+    })?;
+    must(reported.running == here.running(), || "the cloud shows another version".to_owned())?;
+    must(same_run(&reported.run, &here.run), || {
+        format!("the cloud shows {:?}, it is {:?}", reported.run, here.run)
+    })?;
+    let known = record.committed.as_ref().map(|t| t.at);
+    must(known.is_none() || known == here.running(), || {
+        "the cloud keeps the bytes of another version".to_owned()
+    })?;
+    if let Some(target) = &record.target
+        && !last_failed(record)
+    {
+        must(here.generation == record.generation, || {
+            format!("it is at generation {}, wanted is {}", here.generation, record.generation)
+        })?;
+        must(here.running() == Some(target.at), || "it is not what is wanted".to_owned())?;
+        must(here.run_desired == record.run, || {
+            format!("wanted is {:?}, there it is {:?}", record.run, here.run_desired)
+        })?;
+    }
+    Ok(())
+}
+
+fn last(record: &PlacementRecord) -> Option<&Settled> {
+    [&record.last_issue, &record.last_run]
+        .into_iter()
+        .flatten()
+        .filter(|settled| settled.generation == record.generation)
+        .max_by_key(|settled| settled.at)
+}
+
+fn last_failed(record: &PlacementRecord) -> bool {
+    last(record).is_some_and(|settled| !settled.code.is_success())
+}
+
+/// What an agent's disk says of its bridges is what its bridges do.
+fn bridges(world: &World, edge: &Edge) -> Result<(), Broken> {
+    for rule in edge.disk.rules.values() {
+        let what = |what: String| format!("{} on {}: {what}", rule.name, edge.id);
+        must(rule.candidate.is_none(), || what("a candidate was never judged".to_owned()))?;
+        must(rule.outcome.is_some(), || what("a set was never settled".to_owned()))?;
+        let bridge = edge.bridges.get(&rule.rule);
+        let taken_in = edge.taken_in.get(&rule.rule);
+        if rule.run_desired == DesiredRun::Stopped || rule.committed.is_none() {
+            must(bridge.is_none() && taken_in.is_none(), || what("it should not run and runs".to_owned()))?;
+            let quiet = matches!(rule.run.state, RunState::NotRunning | RunState::PausedManual);
+            must(quiet, || what(format!("it should not run and is {}", rule.run.state)))?;
+            continue;
+        }
+        let bridge = bridge.ok_or_else(|| what("it should run and has no bridge".to_owned()))?;
+        // A change of forwards alone does not concern a bridge that runs.
+        let concerned = taken_in.is_none_or(|now| {
+            let change = EdgeRule::difference(&bridge.config, now);
+            change.connection || change.subscriptions
+        });
+        must(!concerned, || what("it takes in under another rule than it runs".to_owned()))?;
+        let true_state = match world.remotes.sign(&bridge.config) {
+            Sign::Running => (RunState::Running, None),
+            Sign::Fault(code) => (RunState::PausedFault, Some(code)),
+            Sign::Nothing => continue,
+        };
+        let told = (rule.run.state, rule.run.fault.as_ref().map(|f| f.code));
+        must(told == true_state, || what(format!("it is {true_state:?} and is told as {told:?}")))?;
+    }
+    for rule in edge.bridges.keys() {
+        must(edge.disk.rules.contains_key(rule), || format!("a bridge of no rule on {}", edge.id))?;
+    }
+    Ok(())
+}
