@@ -61,7 +61,10 @@ impl Agent {
             command.arg("run").arg("--config").arg(&config).arg("--data-dir").arg(&kept);
             command.args(["--listen", &local.to_string()]);
             if let Some(file) = &users_file {
-                command.env("TIDEGATE_EDGE_LOCAL_USERS_FILE", file);
+                // The settings that `edge create` writes let everybody in on loopback.
+                command
+                    .env("TIDEGATE_EDGE_LOCAL_ANONYMOUS", "false")
+                    .env("TIDEGATE_EDGE_LOCAL_USERS_FILE", file);
             }
             command
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate_e2e::process::Process;
 use tidegate_e2e::proxy::Cable;
 use tidegate_e2e::world::EDGE;
-use tidegate_e2e::{PATIENCE, Rule, World};
+use tidegate_e2e::{Device, PATIENCE, Rule, World};
 
 /// A moment to kill at: spread over `span`, and the same in each run of the tests.
 fn moment(round: u64, span: Duration) -> Duration {
@@ -35,6 +35,32 @@ fn kill_9_of_the_agent_loses_no_acknowledged_message_and_no_order() {
     let copies = remote.expect_all_in_order(&acked);
     world.agent.process.note(&format!("--- {} messages, {copies} copies", acked.len()));
     world.controller.wait_states("camera-up", EDGE, "issued", "running");
+}
+
+/// What the remote broker sent is on disk until the local broker took it, and with it the queue of the next rule.
+#[test]
+fn kill_9_of_the_agent_loses_nothing_between_a_subscription_and_the_rule_that_forwards_it() {
+    let mut world = World::new();
+    let mut down = Rule::new("orders-down", world.remote.address);
+    down.forwards.clear();
+    down.subscriptions = vec!["orders/{edge}/#".to_owned()];
+    let mut up = Rule::new("orders-up", world.remote.address);
+    up.forwards = vec!["orders/#".to_owned()];
+    world.run_rule(&down);
+    world.run_rule(&up);
+    let remote = world.remote_sink();
+    let operator = Device::start(world.remote.address, "operator", Duration::from_millis(1), |_| {
+        format!("orders/{EDGE}/go")
+    });
+    operator.publish_on();
+    for round in 0..6 {
+        remote.wait_flow(50);
+        sleep(moment(round, Duration::from_millis(300)));
+        world.agent.process.kill9();
+        world.agent.start_again();
+    }
+    remote.wait_flow(50);
+    remote.expect_all_in_order(&operator.finish());
 }
 
 #[test]
