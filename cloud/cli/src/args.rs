@@ -86,13 +86,15 @@ pub enum Command {
   tidegate issue camera-up --edge gateway-1 --again --yes   overwrite and restart")]
     Issue(IssueArgs),
     /// Send the newer version to edges that have an older one
-    #[command(after_help = "Of one rule on one edge, sync replaces the older version. For a whole rule (without --edge), an
+    #[command(
+        after_help = "Of one rule on one edge, sync replaces the older version. For a whole rule (without --edge), an
 edge (--edge without a rule) or everything (--all) it brings all that is pending up to date, and
 issues what was never issued.
 
 Examples:
   tidegate sync camera-up --edge gateway-1 --wait
-  tidegate sync --all --yes --wait")]
+  tidegate sync --all --yes --wait"
+    )]
     Sync(SyncArgs),
     /// Run what the edge has
     #[command(after_help = "Example:\n  tidegate start camera-up --edge gateway-1")]
@@ -101,11 +103,13 @@ Examples:
     #[command(after_help = "Example:\n  tidegate stop camera-up --edge gateway-1 --yes")]
     Stop(RunArgs),
     /// Wait until a rule is issued, running, aligned or stopped
-    #[command(after_help = "The state is read first, so what is so already ends at once. What cannot come by itself fails at
+    #[command(
+        after_help = "The state is read first, so what is so already ends at once. What cannot come by itself fails at
 once, with the reason. aligned: issued everywhere and nothing is pending.
 
 Example:
-  tidegate wait camera-up --for running --timeout 2m")]
+  tidegate wait camera-up --for running --timeout 2m"
+    )]
     Wait(WaitArgs),
     /// Follow what happens, one event per line, until Ctrl-C
     #[command(after_help = "Examples:
@@ -116,17 +120,21 @@ Example:
     #[command(subcommand, arg_required_else_help = true)]
     Context(ContextCommand),
     /// Run the controller
-    #[command(after_help = "Settings come from the file, then TIDEGATE_* variables, then flags; the later wins.
+    #[command(
+        after_help = "Settings come from the file, then TIDEGATE_* variables, then flags; the later wins.
 
 Example:
-  tidegate serve --data-dir /var/lib/tidegate")]
+  tidegate serve --data-dir /var/lib/tidegate"
+    )]
     Serve(ServeArgs),
     /// Try everything on this machine: controller, gateway, remote broker and a sample rule
-    #[command(after_help = "Everything listens on loopback and stops with Ctrl-C. A second start goes on with the same data.
+    #[command(
+        after_help = "Everything listens on loopback and stops with Ctrl-C. A second start goes on with the same data.
 
 Example:
   tidegate dev
-  tidegate status                     in another terminal")]
+  tidegate status                     in another terminal"
+    )]
     Dev(DevArgs),
     /// Show the version of this program, and of the server if there is one
     Version,

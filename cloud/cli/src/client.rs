@@ -178,9 +178,11 @@ impl Client {
     /// [`ClientError::Unreachable`] without an answer, [`ClientError::Refused`] with a problem of the API,
     /// [`ClientError::NotOurs`] with an answer that no Tidegate gives.
     pub async fn send(&self, call: Call) -> Result<Answer, ClientError> {
-        let response = self.request(call)?.timeout(ANSWER_TIMEOUT).send().await.map_err(|e| self.unreachable(&e))?;
+        let response =
+            self.request(call)?.timeout(ANSWER_TIMEOUT).send().await.map_err(|e| self.unreachable(&e))?;
         let status = response.status().as_u16();
-        let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let header =
+            |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let etag = header("etag");
         let content_type = header("content-type").unwrap_or_default();
         let request_id = header("x-request-id");
@@ -193,12 +195,12 @@ impl Client {
                 .map_err(|_| ClientError::NotOurs { url: self.base.clone(), status })?;
             return Ok(Answer { status, etag, body });
         }
-        if content_type.starts_with("application/problem+json") {
-            if let Ok(mut problem) = serde_json::from_slice::<Problem>(&bytes) {
-                problem.status = status;
-                problem.request_id = problem.request_id.or(request_id);
-                return Err(ClientError::Refused(Box::new(problem)));
-            }
+        if content_type.starts_with("application/problem+json")
+            && let Ok(mut problem) = serde_json::from_slice::<Problem>(&bytes)
+        {
+            problem.status = status;
+            problem.request_id = problem.request_id.or(request_id);
+            return Err(ClientError::Refused(Box::new(problem)));
         }
         Err(ClientError::NotOurs { url: self.base.clone(), status })
     }

@@ -98,9 +98,12 @@ impl Contexts {
     /// [`Failure::Failed`]: it cannot be written.
     pub fn save(&self, file: Option<&Path>) -> Result<(), Failure> {
         let Some(file) = file else {
-            return Err(Failure::Failed("contexts cannot be kept: neither XDG_CONFIG_HOME nor HOME is set".into()));
+            return Err(Failure::Failed(
+                "contexts cannot be kept: neither XDG_CONFIG_HOME nor HOME is set".into(),
+            ));
         };
-        let text = toml::to_string(self).map_err(|e| Failure::Failed(format!("the contexts cannot be written: {e}")))?;
+        let text = toml::to_string(self)
+            .map_err(|e| Failure::Failed(format!("the contexts cannot be written: {e}")))?;
         write_private(file, text.as_bytes())
             .map_err(|error| Failure::Failed(format!("{} cannot be written: {error}", file.display())))
     }
@@ -168,7 +171,8 @@ impl Context {
 /// # Errors
 /// [`Failure::Usage`]: it cannot be read, or is no token.
 pub fn read_token_file(file: &Path) -> Result<String, Failure> {
-    let cannot = |why: String| Failure::Usage(format!("the token file {} cannot be used: {why}", file.display()));
+    let cannot =
+        |why: String| Failure::Usage(format!("the token file {} cannot be used: {why}", file.display()));
     let size = std::fs::metadata(file).map_err(|e| cannot(e.to_string()))?.len();
     if size > MAX_TOKEN_BYTES {
         return Err(cannot(format!("it is longer than {MAX_TOKEN_BYTES} bytes")));
@@ -260,7 +264,10 @@ mod tests {
     fn without_a_server_the_ways_to_choose_one_are_told() {
         let error = connect(&Chosen::default(), None).unwrap_err();
         assert_eq!(error.exit().number(), 2);
-        assert!(error.to_string().contains("--server") && error.to_string().contains("tidegate dev"), "{error}");
+        assert!(
+            error.to_string().contains("--server") && error.to_string().contains("tidegate dev"),
+            "{error}"
+        );
     }
 
     #[test]

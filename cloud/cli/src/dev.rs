@@ -34,11 +34,18 @@ const STOP: Duration = Duration::from_millis(1_500);
 
 /// Everything at once, until a signal or until a part ends by itself.
 pub async fn dev(out: &Out, env: &Env, args: DevArgs) -> Result<Exit, Failure> {
-    let addresses =
-        [("--http", args.http), ("--mqtt", args.mqtt), ("--edge-mqtt", args.edge_mqtt), ("--remote-mqtt", args.remote_mqtt)];
+    let addresses = [
+        ("--http", args.http),
+        ("--mqtt", args.mqtt),
+        ("--edge-mqtt", args.edge_mqtt),
+        ("--remote-mqtt", args.remote_mqtt),
+    ];
     check_addresses(&addresses)?;
     let dir = args.data_dir.clone().or_else(|| env.dev_dir.clone()).ok_or_else(|| {
-        Failure::Usage("there is no place for the data: neither XDG_DATA_HOME nor HOME is set; pass --data-dir DIR".into())
+        Failure::Usage(
+            "there is no place for the data: neither XDG_DATA_HOME nor HOME is set; pass --data-dir DIR"
+                .into(),
+        )
     })?;
     let dir = std::path::absolute(&dir).unwrap_or(dir);
     logs::start(env.log.as_deref().unwrap_or("warn"));
@@ -51,13 +58,20 @@ pub async fn dev(out: &Out, env: &Env, args: DevArgs) -> Result<Exit, Failure> {
     }
 }
 
-async fn run(out: &Out, env: &Env, args: &DevArgs, dir: &Path, stop: &CancellationToken) -> Result<Exit, Failure> {
+async fn run(
+    out: &Out,
+    env: &Env,
+    args: &DevArgs,
+    dir: &Path,
+    stop: &CancellationToken,
+) -> Result<Exit, Failure> {
     // The controller first: its lock on the data directory keeps a second `dev` away from all of it.
     let mut controller = Controller::start(args, dir).await?;
     let remote = remote::start(args.remote_mqtt, &dir.join("remote"), out.clone()).await?;
     let client = Client::new(&format!("http://{}", controller.ready.http), controller.token()?)?;
     let credential = sample::edge(&client, dir).await?;
-    let mut gateway = gateway::Gateway::start(args.edge_mqtt, controller.ready.mqtt, &credential, dir).await?;
+    let mut gateway =
+        gateway::Gateway::start(args.edge_mqtt, controller.ready.mqtt, &credential, dir).await?;
     sample::rule(&client, dir, remote.local_addr(), out).await?;
     write_context(env, &controller.ready, out);
     banner(out, &controller.ready, gateway.local, remote.local_addr(), dir);
@@ -86,7 +100,9 @@ fn check_addresses(addresses: &[(&str, SocketAddr)]) -> Result<(), Failure> {
         }
         let same = addresses[..index].iter().find(|(_, other)| other == address && address.port() != 0);
         if let Some((other, _)) = same {
-            return Err(Failure::Usage(format!("{other} and {flag} both say {address}; give each its own port")));
+            return Err(Failure::Usage(format!(
+                "{other} and {flag} both say {address}; give each its own port"
+            )));
         }
     }
     Ok(())
@@ -94,7 +110,11 @@ fn check_addresses(addresses: &[(&str, SocketAddr)]) -> Result<(), Failure> {
 
 /// What to say of a broker that did not start, with the flag that chooses its address.
 fn broker_failure(who: &str, flag: &str, error: &StartError) -> Failure {
-    let help = if matches!(error, StartError::Bind { .. }) { format!(" ({flag} ADDRESS:PORT)") } else { String::new() };
+    let help = if matches!(error, StartError::Bind { .. }) {
+        format!(" ({flag} ADDRESS:PORT)")
+    } else {
+        String::new()
+    };
     Failure::Failed(format!("{who}: {error}{help}"))
 }
 
@@ -156,7 +176,9 @@ fn write_context(env: &Env, ready: &Ready, out: &Out) {
     let file = env.config_file.as_deref();
     let written = Contexts::load(file).and_then(|mut contexts| {
         let token_file: Option<PathBuf> = Some(ready.admin_token_file.clone());
-        contexts.contexts.insert(CONTEXT.to_owned(), Context { server: server.clone(), token: None, token_file });
+        contexts
+            .contexts
+            .insert(CONTEXT.to_owned(), Context { server: server.clone(), token: None, token_file });
         contexts.current.get_or_insert_with(|| CONTEXT.to_owned());
         contexts.save(file).map(|()| contexts.current.as_deref() == Some(CONTEXT))
     });
@@ -211,7 +233,8 @@ mod tests {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
         let remote = check_addresses(&[("--http", at("0.0.0.0:1"))]).unwrap_err().to_string();
         assert!(remote.contains("--http") && remote.contains("loopback"), "{remote}");
-        let twice = check_addresses(&[("--http", at("127.0.0.1:1")), ("--mqtt", at("127.0.0.1:1"))]).unwrap_err();
+        let twice =
+            check_addresses(&[("--http", at("127.0.0.1:1")), ("--mqtt", at("127.0.0.1:1"))]).unwrap_err();
         assert!(twice.to_string().contains("--mqtt"), "{twice}");
         assert!(check_addresses(&[("--http", at("127.0.0.1:0")), ("--mqtt", at("127.0.0.1:0"))]).is_ok());
     }

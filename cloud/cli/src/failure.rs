@@ -126,7 +126,18 @@ mod tests {
 
     #[test]
     fn statuses_have_their_exit_codes() {
-        let table = [(404, 3), (401, 4), (403, 4), (409, 5), (412, 5), (428, 5), (429, 5), (422, 1), (500, 1), (503, 1)];
+        let table = [
+            (404, 3),
+            (401, 4),
+            (403, 4),
+            (409, 5),
+            (412, 5),
+            (428, 5),
+            (429, 5),
+            (422, 1),
+            (500, 1),
+            (503, 1),
+        ];
         for (status, exit) in table {
             assert_eq!(Exit::of_status(status).number(), exit, "{status}");
         }

@@ -122,8 +122,9 @@ impl Out {
             Format::Table => table(false)?,
             Format::Wide => table(true)?,
             Format::Json => serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string()),
-            Format::Yaml => serde_saphyr::to_string(value)
-                .map_err(|e| Failure::Failed(format!("the answer cannot be shown as YAML: {e}; use -o json")))?,
+            Format::Yaml => serde_saphyr::to_string(value).map_err(|e| {
+                Failure::Failed(format!("the answer cannot be shown as YAML: {e}; use -o json"))
+            })?,
             Format::Name => names().join("\n"),
         };
         if text.is_empty() { Ok(()) } else { self.line(text.trim_end_matches('\n')) }

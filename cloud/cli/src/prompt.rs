@@ -38,7 +38,9 @@ pub fn confirm_by_name(out: &Out, effect: &str, expected: &str, given: Option<&s
         None => {}
     }
     if !out.can_ask() {
-        return Err(Failure::Usage(format!("{effect} Nobody can be asked here: pass --confirm {expected} to do it")));
+        return Err(Failure::Usage(format!(
+            "{effect} Nobody can be asked here: pass --confirm {expected} to do it"
+        )));
     }
     let answer = ask(&format!("{effect}\nType {expected} to go on: "))?;
     if answer == expected { Ok(()) } else { Err(Failure::Failed("nothing was changed".into())) }

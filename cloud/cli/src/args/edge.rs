@@ -8,11 +8,13 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub enum EdgeCommand {
     /// Make a gateway known; its credential is shown once
-    #[command(after_help = "With --out the agent's settings are written to a file (mode 0600) instead of being shown.
+    #[command(
+        after_help = "With --out the agent's settings are written to a file (mode 0600) instead of being shown.
 
 Examples:
   tidegate edge create gateway-1 --mqtt 10.0.0.5:7183
-  tidegate edge create gateway-1 --mqtt 10.0.0.5:7183 --out gateway-1.toml")]
+  tidegate edge create gateway-1 --mqtt 10.0.0.5:7183 --out gateway-1.toml"
+    )]
     Create {
         /// Its name
         #[arg(value_name = "EDGE")]

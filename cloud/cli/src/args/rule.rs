@@ -10,13 +10,15 @@ use super::place::parse_var;
 #[derive(Debug, Subcommand)]
 pub enum RuleCommand {
     /// Create or change rules from files; what is the same already stays unchanged
-    #[command(after_help = "A rule is a file in TOML, YAML or JSON; a directory stands for all such files in it, - for
+    #[command(
+        after_help = "A rule is a file in TOML, YAML or JSON; a directory stands for all such files in it, - for
 standard input. A change makes a new version and sends nothing: tidegate issue and tidegate sync
 do that.
 
 Examples:
   tidegate rule apply -f camera-up.toml -m 'raise QoS'
-  tidegate rule apply -f camera-up.toml --place gateway-1")]
+  tidegate rule apply -f camera-up.toml --place gateway-1"
+    )]
     Apply(ApplyArgs),
     /// List rules
     #[command(after_help = "Example:\n  tidegate rule list --issue-state failed")]
@@ -56,7 +58,9 @@ Examples:
         name: String,
     },
     /// Make a new version with the content of an old one
-    #[command(after_help = "Example:\n  tidegate rule restore camera-up --to 5 -m 'the broker refused the topic'")]
+    #[command(
+        after_help = "Example:\n  tidegate rule restore camera-up --to 5 -m 'the broker refused the topic'"
+    )]
     Restore {
         /// The rule
         #[arg(value_name = "RULE")]

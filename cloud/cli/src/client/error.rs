@@ -31,7 +31,9 @@ pub enum ClientError {
         status: u16,
     },
     /// The answer has another shape than this version knows.
-    #[error("the server's answer cannot be read: {why}. Is the server of another version? (tidegate version)")]
+    #[error(
+        "the server's answer cannot be read: {why}. Is the server of another version? (tidegate version)"
+    )]
     Unreadable {
         /// What is strange.
         why: String,
@@ -53,7 +55,9 @@ pub enum ClientError {
         why: String,
     },
     /// The token cannot be sent.
-    #[error("the token holds characters that cannot be sent; copy it again from the server's admin.token file")]
+    #[error(
+        "the token holds characters that cannot be sent; copy it again from the server's admin.token file"
+    )]
     BadToken,
 }
 
@@ -137,7 +141,8 @@ impl std::fmt::Display for Problem {
 impl FieldProblem {
     /// `file:line:col field: what — help`.
     pub fn in_file(&self, file: Option<&str>) -> String {
-        let field = tidegate_model::rule::Place { pointer: self.pointer.clone(), line: None, column: None }.field();
+        let field =
+            tidegate_model::rule::Place { pointer: self.pointer.clone(), line: None, column: None }.field();
         let place = match (file, self.line) {
             (Some(file), Some(line)) => format!("{file}:{line}:{} ", self.column.unwrap_or(1)),
             (Some(file), None) => format!("{file}: "),

@@ -66,7 +66,9 @@ async fn a_problem_becomes_a_failure_with_its_exit_code_and_all_its_fields() {
 
 #[tokio::test]
 async fn an_answer_that_no_tidegate_gives_is_told_as_such() {
-    for (status, kind, body) in [("200 OK", "text/html", "<html>"), ("502 Bad Gateway", "text/html", "<html>")] {
+    for (status, kind, body) in
+        [("200 OK", "text/html", "<html>"), ("502 Bad Gateway", "text/html", "<html>")]
+    {
         let error = get(status, kind, body).await.unwrap_err();
         assert!(matches!(error, ClientError::NotOurs { .. }), "{error}");
         assert!(error.to_string().contains("not as a Tidegate controller does"), "{error}");
@@ -81,7 +83,10 @@ async fn a_server_that_is_not_there_ends_with_8_and_names_url_and_cause() {
     let failure = Failure::from(Client::new(&url, None).unwrap().get("/summary").await.unwrap_err());
     assert_eq!(failure.exit(), Exit::Unreachable);
     let text = failure.text().unwrap();
-    assert!(text.contains(&url) && text.contains("connection refused") && text.contains("tidegate serve"), "{text}");
+    assert!(
+        text.contains(&url) && text.contains("connection refused") && text.contains("tidegate serve"),
+        "{text}"
+    );
 }
 
 #[test]

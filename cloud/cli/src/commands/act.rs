@@ -39,7 +39,8 @@ pub async fn issue(session: &Session, args: IssueArgs) -> Result<Exit, Failure> 
     } else {
         placements
     };
-    act(session, placements.into_iter().map(|placement| Step { action, placement }).collect(), &args.act).await
+    act(session, placements.into_iter().map(|placement| Step { action, placement }).collect(), &args.act)
+        .await
 }
 
 /// `sync`
@@ -87,7 +88,8 @@ pub async fn stop(session: &Session, args: RunArgs) -> Result<Exit, Failure> {
 
 async fn run(session: &Session, args: RunArgs, action: Action) -> Result<Exit, Failure> {
     let placements = targets::of_rule(session, &args.rule, &args.edges).await?;
-    act(session, placements.into_iter().map(|placement| Step { action, placement }).collect(), &args.act).await
+    act(session, placements.into_iter().map(|placement| Step { action, placement }).collect(), &args.act)
+        .await
 }
 
 async fn act(session: &Session, steps: Vec<Step>, args: &ActArgs) -> Result<Exit, Failure> {
@@ -185,7 +187,12 @@ fn confirm(session: &Session, steps: &[Step], args: &ActArgs) -> Result<(), Fail
         Action::Start => format!("Start {on}?{rest}"),
     };
     if steps.len() > TIER_2 {
-        return prompt::confirm_by_name(&session.out, &question, &steps.len().to_string(), args.confirm.as_deref());
+        return prompt::confirm_by_name(
+            &session.out,
+            &question,
+            &steps.len().to_string(),
+            args.confirm.as_deref(),
+        );
     }
     prompt::confirm(&session.out, &question, session.yes)
 }

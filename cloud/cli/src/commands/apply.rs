@@ -72,7 +72,8 @@ pub async fn check(session: &Session, paths: &[PathBuf]) -> Result<Exit, Failure
     let mut failed = Vec::new();
     let all = files.len();
     for file in files {
-        let call = Call::new(Method::POST, "/rules/check").text(file.language.content_type(), file.text.clone());
+        let call =
+            Call::new(Method::POST, "/rules/check").text(file.language.content_type(), file.text.clone());
         match session.client.send(call).await {
             Ok(answer) => {
                 let name = answer.body["name"].as_str().unwrap_or_default().to_owned();
@@ -106,13 +107,13 @@ fn checked(file: &str, name: &str, answer: &Value) -> String {
 
 /// A refusal with its problems placed in the file: `file:line:col field: what — help`.
 pub(super) fn in_file(error: ClientError, file: &RuleFile) -> Failure {
-    match error {
-        ClientError::Refused(problem) if !problem.errors.is_empty() => {
-            let lines: Vec<String> = problem.errors.iter().map(|e| e.in_file(Some(&file.shown))).collect();
-            Failure::Failed(lines.join("\n"))
-        }
-        other => Failure::Client(other),
+    if let ClientError::Refused(problem) = &error
+        && !problem.errors.is_empty()
+    {
+        let lines: Vec<String> = problem.errors.iter().map(|e| e.in_file(Some(&file.shown))).collect();
+        return Failure::Failed(lines.join("\n"));
     }
+    Failure::Client(error)
 }
 
 fn end(mut failed: Vec<Failure>, all: usize) -> Result<Exit, Failure> {

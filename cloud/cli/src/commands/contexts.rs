@@ -23,7 +23,11 @@ pub fn run(out: &Out, global: &Global, env: &Env, command: ContextCommand) -> Re
                     "token_set": context.token.is_some(),
                     "token_file": context.token_file,
                 });
-                let text = format!("Context     {name}\nServer      {}\nToken       {}", context.server, token(context));
+                let text = format!(
+                    "Context     {name}\nServer      {}\nToken       {}",
+                    context.server,
+                    token(context)
+                );
                 out.show(&shown, |_| Ok(text), || vec![name.to_owned()])?;
             }
             None => return Err(Failure::NotFound(format!("no context is current; {}", contexts.known()))),

@@ -28,13 +28,24 @@ pub async fn diff(session: &Session, args: &DiffArgs) -> Exit {
             match failure {
                 Failure::Interrupted(_) => Exit::Interrupted,
                 Failure::Output(_) => failure.exit(),
-                _ => Exit::Usage,
+                Failure::Usage(_)
+                | Failure::Failed(_)
+                | Failure::NotFound(_)
+                | Failure::Conflict(_)
+                | Failure::PartlyFailed(_)
+                | Failure::TimedOut(_)
+                | Failure::Client(_) => Exit::Usage,
             }
         }
     }
 }
 
-async fn versions(session: &Session, name: &str, from: Option<u64>, to: Option<u64>) -> Result<bool, Failure> {
+async fn versions(
+    session: &Session,
+    name: &str,
+    from: Option<u64>,
+    to: Option<u64>,
+) -> Result<bool, Failure> {
     let (from, to) = (from.map(|n| n.to_string()), to.map(|n| n.to_string()));
     let query: Vec<(&str, &str)> = [("from", &from), ("to", &to)]
         .into_iter()
@@ -43,7 +54,8 @@ async fn versions(session: &Session, name: &str, from: Option<u64>, to: Option<u
     let path = with_query(&format!("/rules/{}/diff", segment(name)), &query);
     let found = session.client.get(path).await?.body;
     let unified = found["unified"].as_str().unwrap_or_default().to_owned();
-    let differs = found["changes"].as_array().is_some_and(|changes| !changes.is_empty()) || !unified.is_empty();
+    let differs =
+        found["changes"].as_array().is_some_and(|changes| !changes.is_empty()) || !unified.is_empty();
     session.out.show(&found, |_| Ok(unified), || if differs { vec![name.to_owned()] } else { Vec::new() })?;
     Ok(differs)
 }
@@ -60,7 +72,11 @@ async fn file_with_server(session: &Session, path: &Path) -> Result<bool, Failur
     let new = parse(file)?;
     let Some((rule, _)) = rules::find(session, &name).await? else {
         let shown = json!({ "rule": name, "changes": [{ "pointer": "", "op": "added" }] });
-        session.out.show(&shown, |_| Ok(format!("rule {name} is new: the server does not have it")), || vec![name.clone()])?;
+        session.out.show(
+            &shown,
+            |_| Ok(format!("rule {name} is new: the server does not have it")),
+            || vec![name.clone()],
+        )?;
         return Ok(true);
     };
     let old = rule["content"].clone();
@@ -78,7 +94,11 @@ async fn file_with_server(session: &Session, path: &Path) -> Result<bool, Failur
         "rule": name,
         "changes": changes.iter().map(|(p, old, new)| json!({ "pointer": p, "from": old, "to": new })).collect::<Vec<_>>(),
     });
-    session.out.show(&shown, |_| Ok(lines.join("\n")), || if lines.is_empty() { vec![] } else { vec![name.clone()] })?;
+    session.out.show(
+        &shown,
+        |_| Ok(lines.join("\n")),
+        || if lines.is_empty() { vec![] } else { vec![name.clone()] },
+    )?;
     Ok(!lines.is_empty())
 }
 
@@ -92,7 +112,8 @@ fn parse(file: &files::RuleFile) -> Result<Value, Failure> {
         files::Language::Json => Format::Json,
     };
     let draft = parse(&file.text, format).and_then(|draft| draft.validate(&Limits::default()));
-    let (rule, secret) = draft.map_err(|problems| Failure::Failed(problems.in_file(&file.shown).to_string()))?;
+    let (rule, secret) =
+        draft.map_err(|problems| Failure::Failed(problems.in_file(&file.shown).to_string()))?;
     if matches!(secret, SecretInput::Set(_)) {
         complain("the password of the file is not compared: the server does not show the one it holds");
     }

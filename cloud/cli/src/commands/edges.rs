@@ -30,7 +30,12 @@ pub async fn run(session: &Session, command: EdgeCommand) -> Result<Exit, Failur
     }
 }
 
-async fn create(session: &Session, name: &str, mqtt: Option<String>, file: Option<PathBuf>) -> Result<Exit, Failure> {
+async fn create(
+    session: &Session,
+    name: &str,
+    mqtt: Option<String>,
+    file: Option<PathBuf>,
+) -> Result<Exit, Failure> {
     if let Some(file) = file.as_deref().filter(|file| file.exists()) {
         return Err(Failure::Conflict(format!(
             "{} is there already and is not overwritten; choose another file, or remove it",
@@ -49,7 +54,9 @@ async fn create(session: &Session, name: &str, mqtt: Option<String>, file: Optio
             ))
         })?;
         let shown = file.display();
-        session.out.note(format_args!("edge {name} was created; its settings and credential are in {shown} (mode 0600)"));
+        session.out.note(format_args!(
+            "edge {name} was created; its settings and credential are in {shown} (mode 0600)"
+        ));
         session.out.note(format_args!("Next, on the gateway:  tidegate-edge run --config {shown}"));
         return Ok(Exit::Done);
     }
@@ -106,7 +113,12 @@ async fn get(session: &Session, name: &str) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn remove(session: &Session, name: &str, leave_running: bool, confirm: Option<&str>) -> Result<Exit, Failure> {
+async fn remove(
+    session: &Session,
+    name: &str,
+    leave_running: bool,
+    confirm: Option<&str>,
+) -> Result<Exit, Failure> {
     let placed = targets::on_edges(session, &[name.to_owned()]).await?;
     let effect = match (placed.len(), leave_running) {
         (0, _) => format!("Removes edge {name} and revokes its credential."),

@@ -15,7 +15,9 @@ pub async fn events(session: &Session, args: &EventsArgs) -> Result<Exit, Failur
             _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
         };
         let Some(event) = event else {
-            return Err(Failure::Failed("the server ended the stream of events; it may be restarting".into()));
+            return Err(Failure::Failed(
+                "the server ended the stream of events; it may be restarting".into(),
+            ));
         };
         if !session.out.for_people() {
             session.out.line(&event.data)?;

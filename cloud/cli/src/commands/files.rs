@@ -93,7 +93,9 @@ pub fn read_all(paths: &[PathBuf]) -> Result<Vec<RuleFile>, Failure> {
             let found = in_directory(path)?;
             if found.is_empty() {
                 let shown = path.display();
-                return Err(Failure::Usage(format!("{shown} holds no rule files (*.toml, *.yaml, *.yml, *.json)")));
+                return Err(Failure::Usage(format!(
+                    "{shown} holds no rule files (*.toml, *.yaml, *.yml, *.json)"
+                )));
             }
             for file in found {
                 files.push(read(&file)?);
@@ -102,7 +104,9 @@ pub fn read_all(paths: &[PathBuf]) -> Result<Vec<RuleFile>, Failure> {
             files.push(read(path)?);
         }
         if files.len() > MAX_FILES {
-            return Err(Failure::Usage(format!("more than {MAX_FILES} rule files at once; apply them in parts")));
+            return Err(Failure::Usage(format!(
+                "more than {MAX_FILES} rule files at once; apply them in parts"
+            )));
         }
     }
     Ok(files)
@@ -123,8 +127,8 @@ fn in_directory(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
 
 fn read(path: &Path) -> Result<RuleFile, Failure> {
     let shown = path.display().to_string();
-    let file =
-        std::fs::File::open(path).map_err(|error| Failure::Usage(format!("{shown} cannot be read: {error}")))?;
+    let file = std::fs::File::open(path)
+        .map_err(|error| Failure::Usage(format!("{shown} cannot be read: {error}")))?;
     let text = read_text(file, &shown)?;
     let language = Language::of_file(path).unwrap_or_else(|| Language::of_text(&text));
     Ok(RuleFile { shown, language, text })
@@ -143,7 +147,10 @@ fn read_text(reader: impl Read, shown: &str) -> Result<String, Failure> {
         .read_to_end(&mut bytes)
         .map_err(|error| Failure::Usage(format!("{shown} cannot be read: {error}")))?;
     if bytes.len() > MAX_RULE_TEXT_BYTES {
-        return Err(Failure::Usage(format!("{shown} is longer than a rule may be ({} KiB)", MAX_RULE_TEXT_BYTES / 1024)));
+        return Err(Failure::Usage(format!(
+            "{shown} is longer than a rule may be ({} KiB)",
+            MAX_RULE_TEXT_BYTES / 1024
+        )));
     }
     let text = String::from_utf8(bytes).map_err(|_| Failure::Usage(format!("{shown} is not UTF-8 text")))?;
     if text.trim().is_empty() {

@@ -75,7 +75,7 @@ pub struct Followed {
 /// Waits. With `fail_fast` the first failure ends it, else everything comes to its own end.
 ///
 /// # Errors
-/// [`Failure::Client`] when the state cannot be read at first; [`Failure::Interrupted`] with `on_interrupt` after Ctrl-C.
+/// [`Failure::Client`] when the state cannot be read at first, unless an operation was begun already; [`Failure::Interrupted`] with `on_interrupt` after Ctrl-C.
 pub async fn follow(
     session: &Session,
     wanted: Vec<Wanted>,
@@ -89,10 +89,12 @@ pub async fn follow(
         Some(rule) if rules.len() == 1 => format!("/rules/{}/placements", segment(rule)),
         Some(_) | None => "/placements".to_owned(),
     };
-    let topics: Vec<String> = if rules.len() == 1 { rules.iter().map(|r| format!("rule/{r}")).collect() } else { vec![] };
+    let topics: Vec<String> =
+        if rules.len() == 1 { rules.iter().map(|r| format!("rule/{r}")).collect() } else { vec![] };
     let mut watcher = Watcher { watch: session.client.watch(&topics).await.ok(), topics };
     let mut progress = Progress::new(&session.out, wanted.len());
     let mut last: Option<Vec<Placement>> = None;
+    let begun = wanted.iter().any(|w| w.operation.is_some());
     loop {
         match session.client.list(&path, &[]).await {
             Ok(list) => {
@@ -100,12 +102,13 @@ pub async fn follow(
                 progress.show(&wanted, &list.items);
                 last = Some(list.items);
             }
-            // The server may be restarting: what was waited for goes on without it.
-            Err(error @ ClientError::Unreachable { .. }) if last.is_some() => progress.lost(&error),
+            // The server may be restarting: what was waited for, or was begun there, goes on without us.
+            Err(error @ ClientError::Unreachable { .. }) if last.is_some() || begun => progress.lost(&error),
             Err(error) => return Err(error.into()),
         }
         let placements = last.as_deref().unwrap_or_default();
-        let ends: Vec<(Wanted, Verdict)> = wanted.iter().map(|w| (w.clone(), w.verdict(placements))).collect();
+        let ends: Vec<(Wanted, Verdict)> =
+            wanted.iter().map(|w| (w.clone(), w.verdict(placements))).collect();
         let open = ends.iter().any(|(_, v)| matches!(v, Verdict::Waiting(_)));
         let failed = ends.iter().any(|(_, v)| matches!(v, Verdict::Failed(_)));
         if !open || (failed && fail_fast) {
@@ -163,7 +166,11 @@ struct Progress<'a> {
 impl<'a> Progress<'a> {
     fn new(out: &'a Out, all: usize) -> Self {
         let bar = out.live().then(|| {
-            let style = if all > 1 { "{spinner} {pos}/{len} {elapsed} {wide_msg}" } else { "{spinner} {elapsed} {wide_msg}" };
+            let style = if all > 1 {
+                "{spinner} {pos}/{len} {elapsed} {wide_msg}"
+            } else {
+                "{spinner} {elapsed} {wide_msg}"
+            };
             let bar = ProgressBar::new(all as u64);
             if let Ok(style) = ProgressStyle::with_template(style) {
                 bar.set_style(style);

@@ -51,7 +51,7 @@ fn aligned(placement: &Placement) -> Verdict {
         Verdict::Reached if placement.in_flight.is_some() || placement.removing || placement.drift => {
             waiting(placement)
         }
-        verdict => verdict,
+        verdict @ (Verdict::Reached | Verdict::Waiting(_) | Verdict::Failed(_)) => verdict,
     }
 }
 
@@ -137,8 +137,10 @@ mod tests {
     #[test]
     fn every_goal_in_every_situation_that_matters() {
         let flight = |action: &str| json!({"id": "x", "action": action, "queued": false});
-        let fault = |code: &str| json!({"run_state": "paused_fault", "run_reason": {"code": code, "detail": "d"}});
-        let failed = json!({"issue_state": "failed", "issue_reason": {"code": "TIMED_OUT", "detail": "no answer"}});
+        let fault =
+            |code: &str| json!({"run_state": "paused_fault", "run_reason": {"code": code, "detail": "d"}});
+        let failed =
+            json!({"issue_state": "failed", "issue_reason": {"code": "TIMED_OUT", "detail": "no answer"}});
         let with = |mut base: Value, more: Value| {
             base.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             base
@@ -149,23 +151,39 @@ mod tests {
             (json!({"in_flight": flight("issue_again")}), ["waiting", "waiting", "reached", "waiting"]),
             (json!({"in_flight": flight("stop")}), ["reached", "waiting", "reached", "waiting"]),
             (json!({"issue_state": "updates_not_issued"}), ["waiting", "waiting", "reached", "waiting"]),
-            (json!({"issue_state": "not_issued", "edge_version": null, "run_state": "not_running"}),
-                ["waiting", "waiting", "waiting", "reached"]),
+            (
+                json!({"issue_state": "not_issued", "edge_version": null, "run_state": "not_running"}),
+                ["waiting", "waiting", "waiting", "reached"],
+            ),
             (with(failed.clone(), json!({"edge_version": 6})), ["failed", "failed", "reached", "waiting"]),
-            (with(failed, json!({"edge_version": null, "run_state": "not_running"})),
-                ["failed", "failed", "failed", "reached"]),
+            (
+                with(failed, json!({"edge_version": null, "run_state": "not_running"})),
+                ["failed", "failed", "failed", "reached"],
+            ),
             (fault("TCP"), ["reached", "reached", "waiting", "waiting"]),
             (fault("AUTH"), ["reached", "reached", "failed", "waiting"]),
             (fault("CONFIG"), ["reached", "reached", "failed", "waiting"]),
-            (with(fault("AUTH"), json!({"in_flight": flight("sync")})), ["waiting", "waiting", "waiting", "waiting"]),
+            (
+                with(fault("AUTH"), json!({"in_flight": flight("sync")})),
+                ["waiting", "waiting", "waiting", "waiting"],
+            ),
             (json!({"last_known": true, "link": "offline"}), ["reached", "reached", "waiting", "waiting"]),
-            (json!({"run_state": "paused_manual", "desired_run": "stopped"}),
-                ["reached", "reached", "waiting", "reached"]),
-            (json!({"run_state": "paused_manual", "last_known": true}), ["reached", "reached", "waiting", "waiting"]),
-            (json!({"run_state": "not_running", "desired_run": "running"}),
-                ["reached", "reached", "waiting", "waiting"]),
-            (json!({"run_state": "not_running", "desired_run": "stopped"}),
-                ["reached", "reached", "waiting", "reached"]),
+            (
+                json!({"run_state": "paused_manual", "desired_run": "stopped"}),
+                ["reached", "reached", "waiting", "reached"],
+            ),
+            (
+                json!({"run_state": "paused_manual", "last_known": true}),
+                ["reached", "reached", "waiting", "waiting"],
+            ),
+            (
+                json!({"run_state": "not_running", "desired_run": "running"}),
+                ["reached", "reached", "waiting", "waiting"],
+            ),
+            (
+                json!({"run_state": "not_running", "desired_run": "stopped"}),
+                ["reached", "reached", "waiting", "reached"],
+            ),
             (json!({"drift": true}), ["reached", "waiting", "reached", "waiting"]),
             (json!({"removing": true}), ["reached", "waiting", "reached", "waiting"]),
         ];

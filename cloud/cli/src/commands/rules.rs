@@ -76,7 +76,10 @@ async fn get_version(session: &Session, name: &str, version: u64) -> Result<Exit
         let content = toml::to_string(record.get("content").unwrap_or(&Value::Null))
             .or_else(|_| serde_json::to_string_pretty(&record))
             .unwrap_or_default();
-        Ok(format!("# {name} v{version}, saved {at} by {by}{}\n{content}", note.map_or(String::new(), |n| format!(": {n}"))))
+        Ok(format!(
+            "# {name} v{version}, saved {at} by {by}{}\n{content}",
+            note.map_or(String::new(), |n| format!(": {n}"))
+        ))
     };
     session.out.show(&record, table, || vec![name.to_owned()])?;
     Ok(Exit::Done)
@@ -117,10 +120,24 @@ async fn delete(session: &Session, name: &str, confirm: Option<&str>) -> Result<
         placed.iter().filter(|p| p.edge_version.is_some() && !p.link.reachable()).count(),
     );
     if on_edge == 0 {
-        prompt::confirm(&session.out, &format!("Delete rule {name} (on no edge)?"), session.yes || confirm == Some(name))?;
+        prompt::confirm(
+            &session.out,
+            &format!("Delete rule {name} (on no edge)?"),
+            session.yes || confirm == Some(name),
+        )?;
     } else {
-        let waiting = if offline == 0 { String::new() } else { format!(" {} offline: it is removed there when they return.", count(offline, "edge is", "edges are")) };
-        let effect = format!("Deletes rule {name} and removes it from {}; what waits in its queues there is lost.{waiting}", count(on_edge, "edge", "edges"));
+        let waiting = if offline == 0 {
+            String::new()
+        } else {
+            format!(
+                " {} offline: it is removed there when they return.",
+                count(offline, "edge is", "edges are")
+            )
+        };
+        let effect = format!(
+            "Deletes rule {name} and removes it from {}; what waits in its queues there is lost.{waiting}",
+            count(on_edge, "edge", "edges")
+        );
         prompt::confirm_by_name(&session.out, &effect, name, confirm)?;
     }
     let call = Call::new(Method::DELETE, path(name)).header("if-match", found.etag.unwrap_or_default());
@@ -137,12 +154,19 @@ async fn place_all(session: &Session, args: &PlaceArgs) -> Result<Exit, Failure>
 }
 
 /// Puts a rule on an edge; says so.
-pub async fn place(session: &Session, name: &str, edge: &str, vars: &[(String, String)]) -> Result<(), Failure> {
+pub async fn place(
+    session: &Session,
+    name: &str,
+    edge: &str,
+    vars: &[(String, String)],
+) -> Result<(), Failure> {
     let vars: serde_json::Map<String, Value> = vars.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
     let to = format!("{}/placements/{}", path(name), segment(edge));
     let answer = session.client.send(Call::new(Method::PUT, to).json(&json!({ "vars": vars }))).await?;
     let text = if answer.status == 201 {
-        format!("rule {name} is placed on {edge}; nothing was sent. Next: tidegate issue {name} --edge {edge}")
+        format!(
+            "rule {name} is placed on {edge}; nothing was sent. Next: tidegate issue {name} --edge {edge}"
+        )
     } else {
         format!("rule {name} is on {edge} already")
     };

@@ -28,7 +28,8 @@ pub async fn on_edges(session: &Session, edges: &[String]) -> Result<Vec<Placeme
     for edge in edges {
         // An edge without rules has an empty list; one that is not there should be told.
         session.client.get(format!("/edges/{}", segment(edge))).await?;
-        let list: api::List<Placement> = api::read(&session.client.list("/placements", &[("edge", edge)]).await?)?;
+        let list: api::List<Placement> =
+            api::read(&session.client.list("/placements", &[("edge", edge)]).await?)?;
         all.extend(list.items);
     }
     Ok(all)

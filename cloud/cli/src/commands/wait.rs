@@ -1,9 +1,9 @@
 //! `tidegate wait`.
 
+use super::Session;
 use super::follow::{Wanted, follow};
 use super::judge::Verdict;
 use super::targets;
-use super::Session;
 use crate::args::WaitArgs;
 use crate::failure::{Exit, Failure};
 use crate::output::words::count;
@@ -50,7 +50,9 @@ pub async fn wait(session: &Session, args: &WaitArgs) -> Result<Exit, Failure> {
 pub fn shown(time: std::time::Duration) -> String {
     let (total, ms) = (time.as_secs(), time.subsec_millis());
     let mut text = String::new();
-    for (value, unit) in [(total / 3_600, "h"), (total % 3_600 / 60, "m"), (total % 60, "s"), (u64::from(ms), "ms")] {
+    for (value, unit) in
+        [(total / 3_600, "h"), (total % 3_600 / 60, "m"), (total % 60, "s"), (u64::from(ms), "ms")]
+    {
         if value > 0 {
             text.push_str(&format!("{value}{unit}"));
         }

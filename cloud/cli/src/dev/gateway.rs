@@ -41,7 +41,9 @@ impl Gateway {
             policy: Default::default(),
         };
         let gateway = Box::pin(tidegate_edge::Gateway::open(config)).await.map_err(|error| match &error {
-            RunError::Broker(error) => super::broker_failure("the gateway's local broker", "--edge-mqtt", error),
+            RunError::Broker(error) => {
+                super::broker_failure("the gateway's local broker", "--edge-mqtt", error)
+            }
             RunError::DataDir { .. }
             | RunError::Locked { .. }
             | RunError::Store(_)

@@ -39,7 +39,8 @@ impl Tap for Printer {
 /// A payload as one line of text: nothing in it can move the cursor.
 fn shown(payload: &[u8]) -> String {
     let text = String::from_utf8_lossy(payload);
-    let mut line: String = text.chars().take(SHOWN).map(|c| if c.is_control() { '\u{b7}' } else { c }).collect();
+    let mut line: String =
+        text.chars().take(SHOWN).map(|c| if c.is_control() { '\u{b7}' } else { c }).collect();
     if text.chars().nth(SHOWN).is_some() {
         line.push('…');
     }

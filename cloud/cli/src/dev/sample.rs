@@ -24,14 +24,22 @@ const DONE_FILE: &str = "sample.url";
 /// Makes the edge known if it is not, and returns its credential.
 pub async fn edge(client: &Client, dir: &Path) -> Result<Secret, Failure> {
     let file = dir.join(CREDENTIAL_FILE);
-    let kept = std::fs::read_to_string(&file).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let kept = std::fs::read_to_string(&file)
+        .ok()
+        .map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty());
     let known = client.find(format!("/edges/{EDGE}")).await?.is_some();
     if let (true, Some(credential)) = (known, kept) {
         return Ok(Secret::new(credential));
     }
     if known {
         // Its credential is lost, and nobody can tell it again: it gets a new one.
-        client.send(Call::new(Method::DELETE, with_query(&format!("/edges/{EDGE}"), &[("leave_running", "true")]))).await?;
+        client
+            .send(Call::new(
+                Method::DELETE,
+                with_query(&format!("/edges/{EDGE}"), &[("leave_running", "true")]),
+            ))
+            .await?;
     }
     let made = client.send(Call::post("/edges", &json!({ "id": EDGE }))).await?.body;
     let credential = made["credential"].as_str().unwrap_or_default();
@@ -52,20 +60,26 @@ pub async fn rule(client: &Client, dir: &Path, remote: SocketAddr, out: &Out) ->
             if known.body["content"]["remote"]["url"] != last.as_str() {
                 return Ok(());
             }
-            let patch = Call::new(Method::PATCH, with_query(&format!("/rules/{RULE}"), &[("note", "dev: the remote broker moved")]))
-                .header("if-match", known.etag.unwrap_or_default())
-                .text("application/merge-patch+json", json!({ "remote": { "url": url } }).to_string());
+            let patch = Call::new(
+                Method::PATCH,
+                with_query(&format!("/rules/{RULE}"), &[("note", "dev: the remote broker moved")]),
+            )
+            .header("if-match", known.etag.unwrap_or_default())
+            .text("application/merge-patch+json", json!({ "remote": { "url": url } }).to_string());
             client.send(patch).await?;
             if issued(&known.body) {
                 client.send(action("sync")).await?;
             }
-            out.note(format_args!("the remote broker listens on another port than last time; rule {RULE} follows"));
+            out.note(format_args!(
+                "the remote broker listens on another port than last time; rule {RULE} follows"
+            ));
         }
         // Deleted by the operator: it stays so.
         (None, Some(_)) => return Ok(()),
         (known, None) => {
             if known.is_none() {
-                let call = Call::new(Method::POST, with_query("/rules", &[("note", "the sample of tidegate dev")]));
+                let call =
+                    Call::new(Method::POST, with_query("/rules", &[("note", "the sample of tidegate dev")]));
                 client.send(call.text("application/toml", text(&url))).await?;
             }
             let to = format!("/rules/{RULE}/placements/{EDGE}");
@@ -96,7 +110,10 @@ fn text(url: &str) -> String {
 }
 
 fn cannot_write(file: &Path, error: &std::io::Error) -> Failure {
-    Failure::Failed(format!("{} cannot be written: {error}; choose another --data-dir, or mend its rights", file.display()))
+    Failure::Failed(format!(
+        "{} cannot be written: {error}; choose another --data-dir, or mend its rights",
+        file.display()
+    ))
 }
 
 #[cfg(test)]

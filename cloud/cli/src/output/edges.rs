@@ -46,7 +46,11 @@ fn clock(edge: &Edge) -> String {
 pub fn edge(out: &Out, now: Timestamp, edge: &Edge, placed: &[Placement], wide: bool) -> String {
     let mut lines = vec![
         format!("Edge       {}", edge.id),
-        format!("Link       {} (last seen {})", edge.link.as_str(), ago_or_dash(now, edge.last_seen.as_deref())),
+        format!(
+            "Link       {} (last seen {})",
+            edge.link.as_str(),
+            ago_or_dash(now, edge.last_seen.as_deref())
+        ),
         format!("Agent      {}", edge.agent_version.as_deref().unwrap_or("not heard of yet")),
         format!("Clock      {}", clock(edge)),
     ];
@@ -115,7 +119,9 @@ fn next_step(p: &Placement) -> String {
     match p.issue_state {
         _ if p.in_flight.is_some() => format!("tidegate wait {} --edge {} --for issued", p.rule, p.edge),
         IssueState::NotIssued => format!("tidegate issue {} --edge {}", p.rule, p.edge),
-        IssueState::UpdatesNotIssued | IssueState::Failed => format!("tidegate sync {} --edge {}", p.rule, p.edge),
+        IssueState::UpdatesNotIssued | IssueState::Failed => {
+            format!("tidegate sync {} --edge {}", p.rule, p.edge)
+        }
         IssueState::Issued => format!("tidegate rule get {}", p.rule),
     }
 }

@@ -22,7 +22,11 @@ pub fn rules(out: &Out, now: Timestamp, rules: &[Rule], wide: bool) -> String {
             Cell::new(format!("v{}", rule.version)),
             Cell::new(remote(rule)),
             Cell::new(rule.tally.placements),
-            Cell::new(if rule.tally.placements == 0 { "not placed".into() } else { issue_counts(&rule.tally) }),
+            Cell::new(if rule.tally.placements == 0 {
+                "not placed".into()
+            } else {
+                issue_counts(&rule.tally)
+            }),
             Cell::new(run_counts(&rule.tally)),
             pending_cell(out, rule.tally.pending),
             Cell::new(ago_or_dash(now, rule.changed.as_deref())),
@@ -58,10 +62,13 @@ pub fn rule(out: &Out, now: Timestamp, rule: &Rule, placed: &[Placement], wide: 
             lines.push(format!("{label}{}", topics.join(", ")));
         }
     }
-    if let Some(mountpoint) = rule.content.get("mountpoint").and_then(Value::as_str).filter(|m| !m.is_empty()) {
+    if let Some(mountpoint) = rule.content.get("mountpoint").and_then(Value::as_str).filter(|m| !m.is_empty())
+    {
         lines.push(format!("Mountpoint  {mountpoint}"));
     }
-    if rule.content.pointer("/remote/password_set").or(rule.content.get("password_set")) == Some(&Value::Bool(true)) {
+    if rule.content.pointer("/remote/password_set").or(rule.content.get("password_set"))
+        == Some(&Value::Bool(true))
+    {
         lines.push("Password    set (never shown)".into());
     }
     lines.push(String::new());

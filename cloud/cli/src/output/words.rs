@@ -39,7 +39,9 @@ pub fn issue_text(placement: &Placement) -> String {
         Some(flight) if flight.queued => {
             format!("{state} (queued: {})", flight.action.map_or("removal".into(), |a| a.to_string()))
         }
-        Some(flight) => format!("{state} ({} under way)", flight.action.map_or("removal".into(), |a| a.to_string())),
+        Some(flight) => {
+            format!("{state} ({} under way)", flight.action.map_or("removal".into(), |a| a.to_string()))
+        }
         None if placement.drift => format!("{state} (changed on the edge)"),
         None => state,
     }
@@ -60,7 +62,11 @@ pub fn issue_cell(out: &Out, placement: &Placement) -> Cell {
 /// What the run column says: the state, marked where it is the last known one.
 pub fn run_text(placement: &Placement) -> String {
     let state = placement.run_state.to_string();
-    if placement.last_known && placement.edge_version.is_some() { format!("{state} (last known)") } else { state }
+    if placement.last_known && placement.edge_version.is_some() {
+        format!("{state} (last known)")
+    } else {
+        state
+    }
 }
 
 /// The run column.
