@@ -10,7 +10,7 @@ use rumqttc::{
 use tidegate_model::ids::SessionId;
 use tidegate_model::limits::MAX_ENVELOPE_BYTES;
 use tidegate_model::wire::{EdgeTopic, Topics};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -134,9 +134,16 @@ impl CloudSession {
     }
 
     fn say(&self, say: Say) {
-        if self.says.try_send(say).is_err() {
-            tracing::warn!(session = %self.sid, "too many messages wait for the controller; the session is given up");
-            self.cancel.cancel();
+        match self.says.try_send(say) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                tracing::warn!(session = %self.sid, "too many messages wait for the controller; the session is given up");
+                self.cancel.cancel();
+            }
+            Err(TrySendError::Closed(_)) => {
+                tracing::warn!(session = %self.sid, "the connection to the controller's broker ended");
+                self.cancel.cancel();
+            }
         }
     }
 
