@@ -1,0 +1,123 @@
+//! Whatever happens, in whatever order: the controller never panics, and what it shows follows from what it wrote.
+
+use proptest::prelude::*;
+use tidegate_cloud_core::{Controller, Expect, PlacementFilter, Request, Settings, WhenOffline};
+use tidegate_model::code::Code;
+use tidegate_model::ids::StoreId;
+use tidegate_model::placement::{Action, IssueState, Role, RunState};
+use tidegate_model::version::RuleVersion;
+use tidegate_model::wire::By;
+
+use crate::world::{World, edge_id, rule_name};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Save(u8),
+    Place,
+    Unplace,
+    Delete,
+    Act(Action, bool),
+    Apply,
+    Fail(bool),
+    Report(RunState),
+    Connect,
+    Disconnect,
+    Wipe,
+    Restart,
+    Pass(i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        1 => (0..4_u8).prop_map(Step::Save),
+        1 => Just(Step::Place),
+        1 => Just(Step::Unplace),
+        1 => Just(Step::Delete),
+        4 => (prop::sample::select(Action::ALL.to_vec()), any::<bool>()).prop_map(|(a, queue)| Step::Act(a, queue)),
+        4 => Just(Step::Apply),
+        1 => any::<bool>().prop_map(Step::Fail),
+        1 => prop::sample::select(vec![RunState::Running, RunState::PausedFault, RunState::PausedManual]).prop_map(Step::Report),
+        2 => Just(Step::Connect),
+        1 => Just(Step::Disconnect),
+        1 => Just(Step::Wipe),
+        1 => Just(Step::Restart),
+        1 => prop::sample::select(vec![1_000, 61_000, 400_000]).prop_map(Step::Pass),
+    ]
+}
+
+fn take(world: &mut World, step: &Step) {
+    let edge = edge_id();
+    // A refusal is as good an answer as any here: what counts is what it leaves behind.
+    match step {
+        Step::Save(topic) => drop(world.save("up", &format!("sensors/{topic}"))),
+        Step::Place => drop(world.place("up")),
+        Step::Unplace => drop(world.ask(Request::Unplace { rule: rule_name("up"), edge })),
+        Step::Delete => drop(world.ask(Request::DeleteRule { rule: rule_name("up"), expect: Expect::Any })),
+        Step::Act(action, queue) => {
+            let when_offline = if *queue { WhenOffline::Queue } else { WhenOffline::Refuse };
+            drop(world.act_offline("up", *action, when_offline));
+        }
+        Step::Apply => {
+            if world.last_set().is_some() {
+                world.apply_set();
+            }
+        }
+        Step::Fail(parameter) => {
+            if let Some(set) = world.last_set().filter(|set| set.present) {
+                let running = world.held.get(&set.rule).and_then(|held| held.running);
+                let code = if *parameter { Code::RemoteAuth } else { Code::NoSpace };
+                if running.is_some() || matches!(set.config, tidegate_model::wire::Config::Bytes(_)) {
+                    world.answer(&set, code, running, RunState::NotRunning, "no");
+                }
+            }
+        }
+        Step::Report(state) => {
+            if !world.held.is_empty() {
+                let run = world.run(*state, By::Agent);
+                world.report(run);
+            }
+        }
+        Step::Connect => world.connect(),
+        Step::Disconnect => world.disconnect(),
+        Step::Wipe => {
+            world.held.clear();
+            world.sid.store = StoreId(world.sid.store.0 + 1);
+        }
+        Step::Restart => world.restart(),
+        Step::Pass(ms) => world.pass(*ms),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_breaks_and_what_is_shown_is_what_was_written(steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = World::placed();
+        let mut version = RuleVersion(1);
+        let mut generation = world.record().generation;
+        for step in &steps {
+            take(&mut world, step);
+            let (restored, _) = Controller::restore(Settings::default(), world.snapshot.clone(), world.now);
+            let all = |c: &Controller| c.placements(&PlacementFilter::default(), None, 10, Role::Operator).0;
+            for (now, then) in all(&world.controller).iter().zip(all(&restored)) {
+                prop_assert_eq!((now.issue_state, now.run_state, now.generation), (then.issue_state, then.run_state, then.generation));
+                prop_assert_eq!(&now.in_flight, &then.in_flight);
+                // Issued means that the edge said exactly that.
+                if now.issue_state == IssueState::Issued {
+                    prop_assert_eq!((now.edge_version, now.edge_digest), (Some(now.version), Some(now.digest)));
+                }
+            }
+            prop_assert_eq!(all(&world.controller).len(), all(&restored).len());
+            if let Some(rule) = world.controller.rule_record(&rule_name("up")) {
+                let deleted_meanwhile = rule.version == RuleVersion(1);
+                prop_assert!(deleted_meanwhile || rule.version == version || rule.version == version.next());
+                version = rule.version;
+            }
+            if let Some(record) = world.snapshot.placements.last() {
+                prop_assert!(record.generation >= generation || matches!(step, Step::Delete | Step::Save(_) | Step::Place));
+                generation = record.generation;
+            }
+        }
+    }
+}
