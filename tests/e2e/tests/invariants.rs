@@ -123,7 +123,7 @@ fn invariant_2_cloud_and_edge_do_not_know_each_other_and_dependencies_point_one_
             &["tidegate-model", "tidegate-cloud-core", "tidegate-cloud", "tidegate-edge", "tidegate-broker"],
         ),
         ("tidegate-sim", &["tidegate-model", "tidegate-cloud-core", "tidegate-edge-core"]),
-        ("tidegate-bench", &["tidegate-model", "tidegate-broker", "tidegate-edge-queue", "tidegate-edge"]),
+        ("tidegate-bench", &["tidegate-e2e"]),
         ("tidegate-e2e", &[]),
     ]);
     for (name, depends_on) in dependencies() {

@@ -1,3 +1,0 @@
-//! Benchmarks, as ratios in one run.
-
-fn main() {}
