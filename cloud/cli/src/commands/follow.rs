@@ -106,9 +106,11 @@ pub async fn follow(
             Err(error @ ClientError::Unreachable { .. }) if last.is_some() || begun => progress.lost(&error),
             Err(error) => return Err(error.into()),
         }
-        let placements = last.as_deref().unwrap_or_default();
-        let ends: Vec<(Wanted, Verdict)> =
-            wanted.iter().map(|w| (w.clone(), w.verdict(placements))).collect();
+        let verdict = |w: &Wanted| match &last {
+            Some(placements) => w.verdict(placements),
+            None => Verdict::Waiting("the server has not told yet how it stands".to_owned()),
+        };
+        let ends: Vec<(Wanted, Verdict)> = wanted.iter().map(|w| (w.clone(), verdict(w))).collect();
         let open = ends.iter().any(|(_, v)| matches!(v, Verdict::Waiting(_)));
         let failed = ends.iter().any(|(_, v)| matches!(v, Verdict::Failed(_)));
         if !open || (failed && fail_fast) {
