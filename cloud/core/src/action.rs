@@ -24,7 +24,7 @@ use tidegate_model::wire::{Config, DesiredRun, Down, SecretValue, Set};
 
 use crate::controller::{Controller, Key, Turn};
 use crate::edge_message::follow_local;
-use crate::record::{Actor, Operation, PlacementRecord, Settled};
+use crate::record::{Actor, Operation, PlacementRecord, Settled, Target};
 use crate::rejection::Rejection;
 use crate::request::{Reply, WhenOffline};
 use crate::timers::TimerKey;
@@ -59,25 +59,19 @@ impl PlacementRecord {
         self.reported.as_ref().and_then(|r| r.running)
     }
 
-    /// What the edge is to hold: the target, or else what it holds already, be its bytes known here or not.
-    pub(crate) fn aim(&self) -> Option<VersionDigest> {
-        self.target.as_ref().map(|t| t.at).or(self.running())
-    }
-
     /// The complete desired state, as it is sent. `None`: nothing was ever to be sent.
     pub(crate) fn set(&self, keep: bool) -> Option<Set> {
         let (at, config, secrets) = if self.present {
-            match &self.target {
-                Some(target) if !keep => {
-                    let secrets = target.secret.iter().map(|secret| SecretValue {
-                        id: self.rule.to_string(),
-                        version: secret.version,
-                        value: secret.value.reveal().to_owned(),
-                    });
-                    (target.at, Config::Bytes(target.bytes.clone()), secrets.collect())
-                }
-                // A start or stop needs no bytes: the edge holds them.
-                Some(_) | None => (self.aim()?, Config::Keep, Vec::new()),
+            let target = self.target.as_ref()?;
+            if keep || target.bytes.is_empty() {
+                (target.at, Config::Keep, Vec::new())
+            } else {
+                let secrets = target.secret.iter().map(|secret| SecretValue {
+                    id: self.rule.to_string(),
+                    version: secret.version,
+                    value: secret.value.reveal().to_owned(),
+                });
+                (target.at, Config::Bytes(target.bytes.clone()), secrets.collect())
             }
         } else {
             (VersionDigest::removal(self.desired.at.version), Config::Keep, Vec::new())
@@ -149,6 +143,11 @@ impl Controller {
         let start = self.rule_named(rule)?.content.spec().start;
         let record = &mut self.placement_mut(&key).record;
         record.generation = record.generation.max(generation).next();
+        if !action.is_issue_kind() && record.target.is_none() {
+            // What the edge holds is to be started or stopped; for that it needs no bytes.
+            let unknown = |at| Target { at, bytes: String::new(), secret: None };
+            record.target = record.committed.clone().or(record.running().map(unknown));
+        }
         match action {
             Action::Issue | Action::IssueAgain => {
                 record.target = Some(record.desired.clone());
@@ -322,7 +321,7 @@ impl Controller {
         placement.phase = Phase::Idle;
         let record = &mut placement.record;
         let Some(operation) = record.operation.take() else { return };
-        let attempted = record.aim().unwrap_or(record.desired.at);
+        let attempted = record.target.as_ref().map_or(record.desired.at, |t| t.at);
         let settled = Settled {
             id: operation.id,
             action: operation.action,

@@ -225,13 +225,10 @@ impl Controller {
                 return self.late_result(turn, key, &attempt);
             }
         }
-        let Some(at) = record.aim() else { return };
+        // Without one it was placed, perhaps again, and nothing was asked for since: what is there stays as it is.
+        let Some(at) = record.target.as_ref().map(|t| t.at) else { return };
         let last =
             [&record.last_issue, &record.last_run].into_iter().flatten().find(|s| s.generation == ours);
-        if record.target.is_none() && last.is_none() {
-            // Placed again, and nothing was asked for since: what is there stays as it is.
-            return;
-        }
         let last_failed = last.is_some_and(|s| !s.code.is_success());
         let last_action = last.and_then(|s| s.action);
         let lost = last.is_some_and(|s| s.code.is_transient() || s.code == Code::EdgeOffline);

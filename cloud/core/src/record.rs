@@ -185,7 +185,7 @@ mod store_id {
 pub struct Target {
     /// Version and digest.
     pub at: VersionDigest,
-    /// The rendered bytes; never rendered again.
+    /// The rendered bytes; never rendered again. Empty: they are not known here, and the edge is to keep its own.
     pub bytes: String,
     /// The password that the bytes name.
     pub secret: Option<StoredSecret>,

@@ -3,6 +3,7 @@
 //! Remembers what was ever issued, sent and committed, and compares with it each write and each effect of a core. An
 //! effect is judged against the disk as it is after the commit of its own writes: what is said must stand there.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -162,9 +163,9 @@ impl Ledger {
                         held.target.version, record.name
                     )
                 })?;
-                if !self.read.contains_key(&held.target.digest) {
+                if let Entry::Vacant(unread) = self.read.entry(held.target.digest) {
                     let read = EdgeRule::from_rendered(&held.bytes).map_err(|e| e.to_string())?;
-                    self.read.insert(held.target.digest, Arc::new(read));
+                    unread.insert(Arc::new(read));
                 }
             }
             if let Some(at) = record.running() {

@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 
 use tidegate_cloud_core as cloud;
 use tidegate_edge_core as edge;
 use tidegate_model::ids::{RuleId, SessionId};
+use tidegate_model::limits::HEARTBEAT_S;
 use tidegate_model::placement::{Action, Role, RunState};
 use tidegate_model::rule::{Feature, SecretInput};
 use tidegate_model::wire::{Envelope, Fault, Up};
@@ -44,6 +46,8 @@ pub struct Plan {
     pub crashes: u32,
     /// How many rules and edges the operator and the mishaps are about: few meet each other more often.
     pub busy: (usize, usize),
+    /// Seconds between heartbeats: in most runs many, because they are most of what happens in the quiet.
+    pub heartbeat_s: u32,
     /// An edge that does not come back after the storm.
     pub gone: Option<usize>,
     /// Whether disks are wiped and restored from backups.
@@ -57,12 +61,13 @@ impl Plan {
         let mut rng = Rng::new(seed);
         Self {
             seed: rng.number(),
-            storm_ms: rng.between(2, 10) * 60_000,
+            storm_ms: rng.between(1, 7) * 60_000,
             weather: Weather::any(&mut rng),
             wish_every_ms: *rng.pick(&[2_000, 6_000, 15_000, 40_000]),
             mishap_every_ms: *rng.pick(&[3_000, 10_000, 30_000, 120_000]),
             crashes: *rng.pick(&[0, 2, 10, 40]),
             busy: (*rng.pick(&[1, 2, RULES]), *rng.pick(&[1, 2, EDGES])),
+            heartbeat_s: *rng.pick(&[60, 300, 300, 300]),
             gone: rng.chance(100).then(|| rng.below(EDGES)),
             wipes: rng.chance(500),
         }
@@ -81,6 +86,7 @@ impl Plan {
             mishap_every_ms: 0,
             crashes: 0,
             busy: (RULES, EDGES),
+            heartbeat_s: HEARTBEAT_S,
             gone: None,
             wipes: false,
         }
@@ -190,14 +196,17 @@ pub struct World {
 /// # Errors
 /// The first invariant that broke, with the trace of a second run.
 pub fn run(seed: u64) -> Result<Stats, Box<Failure>> {
-    let result = World::new(Plan::of(seed), false).live();
-    result.map_err(|_| {
-        let again = World::new(Plan::of(seed), true).live();
-        let mut failure = again.err().unwrap_or_else(|| Failure {
-            seed,
-            at: 0,
-            what: "it failed once and not again: the run is not deterministic".to_owned(),
-            trace: Vec::new(),
+    let once = |trace| {
+        let lived = AssertUnwindSafe(|| World::new(Plan::of(seed), trace).live());
+        std::panic::catch_unwind(lived).unwrap_or_else(|_| {
+            let what = "a core panicked, see above".to_owned();
+            Err(Failure { seed, at: 0, what, trace: Vec::new() })
+        })
+    };
+    once(false).map_err(|first| {
+        let mut failure = once(true).err().unwrap_or_else(|| Failure {
+            what: format!("it failed once and not again, the run is not deterministic: {}", first.what),
+            ..first
         });
         failure.seed = seed;
         Box::new(failure)
@@ -459,7 +468,7 @@ impl World {
         self.note(|_| "the controller starts".to_owned());
         self.cloud.clock.started = self.time - self.rng.between(1, 50);
         let now = self.cloud.clock.now(self.time);
-        let settings = cloud::Settings::default();
+        let settings = cloud::Settings { heartbeat_s: self.plan.heartbeat_s, ..cloud::Settings::default() };
         let (core, output) = cloud::Controller::restore(settings, self.cloud.disk.snapshot(), now);
         self.cloud.core = Some(core);
         self.perform_cloud(output);
@@ -798,7 +807,7 @@ impl World {
             Sign::Nothing if bridge.told == Some(Sign::Running) => {
                 Sign::Fault(tidegate_model::code::FaultCode::KeepAlive)
             }
-            sign => sign,
+            sign @ (Sign::Running | Sign::Fault(_) | Sign::Nothing) => sign,
         };
         if sign == Sign::Nothing {
             return self.after(5_000, Event::Probe { edge: index, life, rule, order });
