@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use sha2::{Digest as _, Sha256};
 use tidegate_broker::{
     AllowAll, Broker, BrokerConfig, ConnectRequest, Decision, Event, Gate, Limits, Message, PublishError,
     Qos, Refusal, Rights, StartError, Watcher,
 };
+use tokio::sync::watch;
 
 use crate::bridge::{LocalMessage, LocalSink, SinkError, SinkFuture};
 use crate::intake::Intake;
@@ -92,13 +93,19 @@ impl Watcher for Watch {
 
 /// The broker, once it is open. Bridges may be there before.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct BrokerSlot(Arc<OnceLock<Weak<Broker>>>);
+pub(crate) struct BrokerSlot(Arc<watch::Sender<Option<Weak<Broker>>>>);
 
 impl BrokerSlot {
     /// The broker is open.
     pub fn fill(&self, broker: &Arc<Broker>) {
-        // Filled once, by the one that opened it.
-        let _ = self.0.set(Arc::downgrade(broker));
+        self.0.send_replace(Some(Arc::downgrade(broker)));
+    }
+
+    /// The broker, once it is open; `None` when it is closed again.
+    async fn open(&self) -> Option<Arc<Broker>> {
+        let mut filled = self.0.subscribe();
+        let broker = filled.wait_for(Option::is_some).await.ok()?;
+        broker.as_ref()?.upgrade()
     }
 }
 
@@ -113,7 +120,8 @@ impl LocalSink for RuleSink {
     fn publish(&self, message: LocalMessage) -> SinkFuture<'_> {
         Box::pin(async move {
             let away = |reason: &str| SinkError::Unavailable(reason.to_owned());
-            let broker = self.broker.0.get().and_then(Weak::upgrade).ok_or_else(|| away("it is not open"))?;
+            // Bridges begin before the local broker at boot: that is no fault.
+            let broker = self.broker.open().await.ok_or_else(|| away("it is closed"))?;
             let qos = if message.qos == 0 { Qos::AtMostOnce } else { Qos::AtLeastOnce };
             let mut local = Message::new(message.topic, message.payload, qos);
             local.retain = message.retain;

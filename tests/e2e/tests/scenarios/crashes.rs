@@ -61,6 +61,7 @@ fn kill_9_of_the_agent_loses_nothing_between_a_subscription_and_the_rule_that_fo
     }
     remote.wait_flow(50);
     remote.expect_all_in_order(&operator.finish());
+    assert!(!world.agent.process.text().contains("LOCAL_BROKER"), "a boot is no fault of the local broker");
 }
 
 #[test]

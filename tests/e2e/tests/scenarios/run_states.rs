@@ -141,6 +141,26 @@ fn c13_a_stop_on_site_is_shown_by_the_cloud_as_paused_by_hand() {
     assert_eq!(status.code, 0, "{status:?}");
 }
 
+#[test]
+fn a_rule_that_is_unplaced_while_its_edge_is_away_is_gone_when_it_returns() {
+    let mut world = World::new();
+    let rule = Rule::new("camera-up", world.remote.address);
+    world.run_rule(&rule);
+    world.agent.process.kill9();
+    world.controller.wait_link(PATIENCE, EDGE, "offline");
+    world.controller.ok(&["rule", "unplace", "camera-up", "--edge", EDGE]);
+    world.agent.start_again();
+    until("the rule is gone from the cloud", || {
+        let placements = world.controller.rule("camera-up")["placements"].as_array().map(Vec::len);
+        (placements == Some(0)).then_some(())
+    });
+    assert!(world.agent.committed().is_empty(), "and from the gateway");
+
+    // Placed again it is issued for the first time once more.
+    world.run_rule(&rule);
+    assert_eq!(world.agent.committed().len(), 1);
+}
+
 fn queued(rule: &Value) -> u64 {
     rule["counters"]["queued"].as_u64().unwrap_or_else(|| panic!("no queue in {rule:#}"))
 }
