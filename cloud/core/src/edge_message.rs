@@ -79,7 +79,7 @@ impl Controller {
                 controller.result(turn, key, &result);
             }),
             Up::Report(report) => match self.edge_mut(id).live.unmanaged.get_mut(&report.rule) {
-                Some(told) => told.sequence = report.run.sequence,
+                Some(told) => told.transition = report.run.transition(),
                 None => self.with_placement(report.rule, id, |controller, key| {
                     controller.report(turn, key, report.clone());
                 }),

@@ -19,7 +19,7 @@ use tidegate_model::code::Code;
 use tidegate_model::digest::Digest;
 use tidegate_model::ids::{EdgeId, MessageId, RuleId, SessionId};
 use tidegate_model::limits;
-use tidegate_model::placement::{Link, VersionDigest};
+use tidegate_model::placement::{Link, RunState, VersionDigest};
 use tidegate_model::time::Monotonic;
 use tidegate_model::version::Generation;
 use tidegate_model::wire::{Down, Envelope, Header, Ping};
@@ -87,7 +87,7 @@ pub(crate) struct Session {
 pub(crate) struct Unmanaged {
     pub(crate) want: Digest,
     pub(crate) running: Option<VersionDigest>,
-    pub(crate) sequence: u64,
+    pub(crate) transition: (u64, RunState),
 }
 
 /// What a session id says about a message.

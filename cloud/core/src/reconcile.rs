@@ -38,11 +38,11 @@ impl Controller {
         let keys = self.keys_of_edge(id);
         let placed = keys.iter().filter_map(|key| {
             let reported = self.placements[key].record.reported.as_ref()?;
-            Some((key.0, &reported.want, reported.running.as_ref(), reported.run.sequence))
+            Some((key.0, &reported.want, reported.running.as_ref(), reported.run.transition()))
         });
         let unmanaged = self.edges.get(id).into_iter().flat_map(|edge| &edge.live.unmanaged);
         let unmanaged =
-            unmanaged.map(|(rule, told)| (*rule, &told.want, told.running.as_ref(), told.sequence));
+            unmanaged.map(|(rule, told)| (*rule, &told.want, told.running.as_ref(), told.transition));
         root(placed.chain(unmanaged))
     }
 
@@ -160,7 +160,8 @@ impl Controller {
             self.reconcile(turn, &key, item.as_ref());
         }
         let unmanaged = items.into_values().filter(|item| item.present).map(|item| {
-            let told = Unmanaged { want: item.want, running: item.running, sequence: item.run.sequence };
+            let told =
+                Unmanaged { want: item.want, running: item.running, transition: item.run.transition() };
             (item.rule, told)
         });
         self.edge_mut(id).live.unmanaged = unmanaged.take(limits::MAX_RULES_PER_EDGE).collect();

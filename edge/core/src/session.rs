@@ -237,7 +237,9 @@ impl Agent {
     pub(crate) fn root(&self) -> Digest {
         let running: Vec<_> = self.rules.values().map(|r| (r, r.record.running())).collect();
         wire::root(
-            running.iter().map(|(r, v)| (r.record.rule, &r.record.want, v.as_ref(), r.record.run.sequence)),
+            running
+                .iter()
+                .map(|(r, v)| (r.record.rule, &r.record.want, v.as_ref(), r.record.run.transition())),
         )
     }
 

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Mutex;
 
 const FIRST: u16 = 15_000;
@@ -18,7 +19,9 @@ static RESERVED: Mutex<Vec<File>> = Mutex::new(Vec::new());
 /// When none is free or the lock files cannot be written.
 #[must_use]
 pub fn free() -> SocketAddr {
-    let dir = std::env::temp_dir().join("tidegate-e2e-ports");
+    // Lock files of another user could not be opened.
+    let user = std::fs::metadata("/proc/self").map_or(0, |process| process.uid());
+    let dir = std::env::temp_dir().join(format!("tidegate-e2e-ports-{user}"));
     std::fs::create_dir_all(&dir).expect("the directory of lock files can be made");
     let start = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap_or(0);
     for step in 0..COUNT {

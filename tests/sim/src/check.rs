@@ -52,7 +52,7 @@ pub struct Ledger {
 #[must_use]
 pub fn root_of_disk(disk: &edge::Snapshot) -> Digest {
     let running: Vec<_> = disk.rules.values().map(|r| (r, r.running())).collect();
-    root(running.iter().map(|(r, at)| (r.rule, &r.want, at.as_ref(), r.run.sequence)))
+    root(running.iter().map(|(r, at)| (r.rule, &r.want, at.as_ref(), r.run.transition())))
 }
 
 /// The same transition; how it is told (flapping) does not matter.

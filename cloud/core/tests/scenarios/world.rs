@@ -276,7 +276,7 @@ impl World {
             self.held
                 .iter()
                 .filter(|(_, h)| h.set.present)
-                .map(|(rule, h)| (*rule, &h.set.want, h.running.as_ref(), h.run.sequence)),
+                .map(|(rule, h)| (*rule, &h.set.want, h.running.as_ref(), h.run.transition())),
         )
     }
 

@@ -371,6 +371,12 @@ pub struct RunReport {
 }
 
 impl RunReport {
+    /// The number of the transition and where it led: what [`root`] covers of it.
+    #[must_use]
+    pub fn transition(&self) -> (u64, RunState) {
+        (self.sequence, self.state)
+    }
+
     /// The state of a rule that never ran.
     #[must_use]
     pub fn never_ran() -> Self {
@@ -461,17 +467,17 @@ pub struct ControllerPresence {
     pub version: Version,
 }
 
-/// Digest over all that an edge holds and has told: per present rule the accepted `want`, what is committed and the
-/// number of the last transition. Equal on both sides, no inventory is needed. The order of the items does not matter.
+/// Digest over all that an edge holds and has told: per present rule the accepted `want`, what is committed, the
+/// number of the last transition and the run state that it led to. Equal on both sides, no inventory is needed. The order of the items does not matter.
 #[must_use]
 pub fn root<'a>(
-    items: impl IntoIterator<Item = (RuleId, &'a Digest, Option<&'a VersionDigest>, u64)>,
+    items: impl IntoIterator<Item = (RuleId, &'a Digest, Option<&'a VersionDigest>, (u64, RunState))>,
 ) -> Digest {
     let lines: BTreeSet<String> = items
         .into_iter()
-        .map(|(rule, want, running, sequence)| {
+        .map(|(rule, want, running, (sequence, state))| {
             let running = running.map_or_else(|| "-".to_owned(), |r| format!("{}:{}", r.version.0, r.digest));
-            format!("{rule} {want} {running} {sequence}\n")
+            format!("{rule} {want} {running} {sequence} {}\n", state.as_str())
         })
         .collect();
     let mut text = String::from("tidegate-root-1\n");
