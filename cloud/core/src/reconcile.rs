@@ -139,8 +139,9 @@ impl Controller {
                     // An inventory is the whole truth of now: what was said before does not matter.
                     if let Some(reported) = &mut self.placement_mut(&key).record.reported {
                         reported.generation = reported.generation.min(item.generation);
-                        if reported.run.sequence > item.run.sequence {
-                            // Restored from a backup, it counts its transitions from an earlier number.
+                        if reported.run.sequence >= item.run.sequence {
+                            // Restored from a backup, it counts its transitions from an earlier number, and may have
+                            // come to another state under the same one.
                             reported.run = item.run.clone();
                         }
                     }
