@@ -19,22 +19,37 @@ pub async fn apply(session: &Session, args: &ApplyArgs) -> Result<Exit, Failure>
     let mut failed = Vec::new();
     let all = files.len();
     for file in files {
-        match apply_one(session, &file, args.note.as_deref()).await {
-            Ok(name) => {
-                for edge in &args.place {
-                    if let Err(error) = rules::place(session, &name, edge, &args.vars).await {
-                        failed.push(error);
-                    }
-                }
-            }
+        match apply_one(session, file, args).await {
+            Ok(()) => {}
             Err(error) => failed.push(error),
         }
     }
     end(failed, all)
 }
 
-async fn apply_one(session: &Session, file: &RuleFile, note: Option<&str>) -> Result<String, Failure> {
-    let query: Vec<(&str, &str)> = note.map(|note| ("note", note)).into_iter().collect();
+/// Saves the rule of one file, then puts it on the edges that were named.
+async fn apply_one(
+    session: &Session,
+    file: Result<RuleFile, Failure>,
+    args: &ApplyArgs,
+) -> Result<(), Failure> {
+    let name = save(session, &file?, args).await?;
+    let mut failed = Vec::new();
+    for edge in &args.place {
+        match rules::place(session, &name, edge, &args.vars).await {
+            Ok(()) => {}
+            Err(error) => failed.push(error),
+        }
+    }
+    match failed.len() {
+        0 => Ok(()),
+        1 => Err(failed.remove(0)),
+        _ => Err(Failure::Failed(failed.iter().filter_map(Failure::text).collect::<Vec<_>>().join("\n"))),
+    }
+}
+
+async fn save(session: &Session, file: &RuleFile, args: &ApplyArgs) -> Result<String, Failure> {
+    let query: Vec<(&str, &str)> = args.note.as_deref().map(|note| ("note", note)).into_iter().collect();
     let content_type = file.language.content_type();
     let known = match file.rule_name() {
         Some(name) => rules::find(session, &name).await?.map(|found| (name, found)),
@@ -55,6 +70,7 @@ async fn apply_one(session: &Session, file: &RuleFile, note: Option<&str>) -> Re
     let version = saved["version"].as_u64().unwrap_or_default();
     let behind = saved["tally"]["pending"].as_u64().unwrap_or_default();
     let text = match saved["saved"].as_str() {
+        Some("created") if !args.place.is_empty() => format!("rule {name} created (v{version})"),
         Some("created") => {
             format!("rule {name} created (v{version}). Next: tidegate rule place {name} --edge EDGE")
         }
@@ -72,23 +88,46 @@ pub async fn check(session: &Session, paths: &[PathBuf]) -> Result<Exit, Failure
     let mut failed = Vec::new();
     let all = files.len();
     for file in files {
-        let call =
-            Call::new(Method::POST, "/rules/check").text(file.language.content_type(), file.text.clone());
-        match session.client.send(call).await {
-            Ok(answer) => {
-                let name = answer.body["name"].as_str().unwrap_or_default().to_owned();
-                let text = checked(&file.shown, &name, &answer.body);
-                session.out.show(&answer.body, |_| Ok(text), || vec![name.clone()])?;
-            }
-            Err(error) => failed.push(in_file(error, &file)),
+        match check_one(session, file).await {
+            Ok(()) => {}
+            Err(error) => failed.push(error),
         }
     }
     end(failed, all)
 }
 
+async fn check_one(session: &Session, file: Result<RuleFile, Failure>) -> Result<(), Failure> {
+    let file = file?;
+    let call = Call::new(Method::POST, "/rules/check").text(file.language.content_type(), file.text.clone());
+    let answer = session.client.send(call).await.map_err(|error| in_file(error, &file))?.body;
+    let name = answer["name"].as_str().unwrap_or_default().to_owned();
+    session.out.show(&answer, |_| Ok(effects(&file.shown, &name, &answer)), || vec![name.clone()])?;
+    let misfits = misfits(&answer);
+    if misfits.is_empty() {
+        Ok(())
+    } else {
+        let on = misfits.iter().map(|line| format!("\n  {line}")).collect::<String>();
+        Err(Failure::Failed(format!("{}: rule {name} does not fit where it is placed:{on}", file.shown)))
+    }
+}
+
+/// What is wrong with a rule on single edges that it is placed on: it would be refused there.
+fn misfits(answer: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    for edge in answer["edges"].as_array().into_iter().flatten() {
+        let id = edge["edge"].as_str().unwrap_or_default();
+        for error in edge["errors"].as_array().into_iter().flatten() {
+            let text = |field: &str| error[field].as_str().unwrap_or_default().to_owned();
+            lines.push(format!("{id}: {} — {}", text("detail"), text("help")));
+        }
+    }
+    lines
+}
+
 /// What a checked rule does on each edge that it is placed on.
-fn checked(file: &str, name: &str, answer: &Value) -> String {
-    let mut lines = vec![format!("{file}: rule {name} is fine")];
+fn effects(file: &str, name: &str, answer: &Value) -> String {
+    let fine = if misfits(answer).is_empty() { "is fine" } else { "can be read" };
+    let mut lines = vec![format!("{file}: rule {name} {fine}")];
     for edge in answer["edges"].as_array().into_iter().flatten() {
         let id = edge["edge"].as_str().unwrap_or_default();
         for (routes, from, to) in [("forwards", "local", "remote"), ("subscriptions", "remote", "local")] {
@@ -96,10 +135,6 @@ fn checked(file: &str, name: &str, answer: &Value) -> String {
                 let text = |field: &str| route[field].as_str().unwrap_or_default().to_owned();
                 lines.push(format!("  {id}: {from} {} -> {to} {}", text(from), text(to)));
             }
-        }
-        for error in edge["errors"].as_array().into_iter().flatten() {
-            let text = |field: &str| error[field].as_str().unwrap_or_default().to_owned();
-            lines.push(format!("  {id}: {} — {}", text("detail"), text("help")));
         }
     }
     lines.join("\n")

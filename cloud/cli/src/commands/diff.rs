@@ -56,20 +56,28 @@ async fn versions(
     let unified = found["unified"].as_str().unwrap_or_default().to_owned();
     let differs =
         found["changes"].as_array().is_some_and(|changes| !changes.is_empty()) || !unified.is_empty();
-    session.out.show(&found, |_| Ok(unified), || if differs { vec![name.to_owned()] } else { Vec::new() })?;
+    let text = if differs && unified.is_empty() { unseen(&found["changes"]) } else { unified };
+    session.out.show(&found, |_| Ok(text), || if differs { vec![name.to_owned()] } else { Vec::new() })?;
     Ok(differs)
+}
+
+/// Differences that the text of the two versions does not show, such as another password.
+fn unseen(changes: &Value) -> String {
+    let pointers = changes.as_array().into_iter().flatten().filter_map(|c| c["pointer"].as_str());
+    pointers.map(|pointer| format!("~ {pointer} (not shown)")).collect::<Vec<_>>().join("\n")
 }
 
 /// Compares a file with the rule of its name: both as the server understands them.
 async fn file_with_server(session: &Session, path: &Path) -> Result<bool, Failure> {
     let mut files = files::read_all(&[path.to_owned()])?;
-    let [file] = files.as_mut_slice() else {
+    let (Some(file), true) = (files.pop(), files.is_empty()) else {
         return Err(Failure::Usage("one file is compared at a time; a directory holds several".into()));
     };
+    let file = &file?;
     let call = Call::new(Method::POST, "/rules/check").text(file.language.content_type(), file.text.clone());
     let checked = session.client.send(call).await.map_err(|error| apply::in_file(error, file))?.body;
     let name = checked["name"].as_str().unwrap_or_default().to_owned();
-    let new = parse(file)?;
+    let new = parse(session, file)?;
     let Some((rule, _)) = rules::find(session, &name).await? else {
         let shown = json!({ "rule": name, "changes": [{ "pointer": "", "op": "added" }] });
         session.out.show(
@@ -104,7 +112,7 @@ async fn file_with_server(session: &Session, path: &Path) -> Result<bool, Failur
 
 /// The content of a file in the API's form, with the defaults filled in. A password in the file cannot be compared: the
 /// server never shows its own.
-fn parse(file: &files::RuleFile) -> Result<Value, Failure> {
+fn parse(session: &Session, file: &files::RuleFile) -> Result<Value, Failure> {
     use tidegate_model::rule::{Format, Limits, SecretInput, parse};
     let format = match file.language {
         files::Language::Toml => Format::Toml,
@@ -115,7 +123,9 @@ fn parse(file: &files::RuleFile) -> Result<Value, Failure> {
     let (rule, secret) =
         draft.map_err(|problems| Failure::Failed(problems.in_file(&file.shown).to_string()))?;
     if matches!(secret, SecretInput::Set(_)) {
-        complain("the password of the file is not compared: the server does not show the one it holds");
+        session.out.note(
+            "note: the password of the file is not compared: the server does not show the one it holds",
+        );
     }
     Ok(rule.to_json(false))
 }

@@ -80,15 +80,16 @@ impl RuleFile {
     }
 }
 
-/// Reads all files that were named; a directory stands for the rule files in it, by name.
+/// Reads all files that were named; a directory stands for the rule files in it, by name. A file of a directory that
+/// cannot be used is told in its place, so that it does not keep the others from being used.
 ///
 /// # Errors
-/// [`Failure::Usage`]: one cannot be read, or there is none.
-pub fn read_all(paths: &[PathBuf]) -> Result<Vec<RuleFile>, Failure> {
+/// [`Failure::Usage`]: one that was named cannot be read, or there is none.
+pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Result<RuleFile, Failure>>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
-            files.push(read_stdin()?);
+            files.push(Ok(read_stdin()?));
         } else if path.is_dir() {
             let found = in_directory(path)?;
             if found.is_empty() {
@@ -97,11 +98,9 @@ pub fn read_all(paths: &[PathBuf]) -> Result<Vec<RuleFile>, Failure> {
                     "{shown} holds no rule files (*.toml, *.yaml, *.yml, *.json)"
                 )));
             }
-            for file in found {
-                files.push(read(&file)?);
-            }
+            files.extend(found.iter().map(|file| read(file)));
         } else {
-            files.push(read(path)?);
+            files.push(Ok(read(path)?));
         }
         if files.len() > MAX_FILES {
             return Err(Failure::Usage(format!(
@@ -191,8 +190,20 @@ mod tests {
             std::fs::write(dir.path().join(name), "name = 'x'").unwrap();
         }
         let files = read_all(&[dir.path().to_owned()]).unwrap();
-        let names: Vec<_> = files.iter().map(|f| f.shown.rsplit('/').next().unwrap()).collect();
+        let names: Vec<_> =
+            files.iter().map(|f| f.as_ref().unwrap().shown.rsplit('/').next().unwrap()).collect();
         assert_eq!(names, ["a.yaml", "b.toml", "c.json"]);
+    }
+
+    #[test]
+    fn a_bad_file_of_a_directory_leaves_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.toml"), "").unwrap();
+        std::fs::write(dir.path().join("b.toml"), "name = 'x'").unwrap();
+        let files = read_all(&[dir.path().to_owned()]).unwrap();
+        let [empty, good] = files.as_slice() else { panic!("two files: {files:?}") };
+        assert!(empty.as_ref().unwrap_err().to_string().contains("a.toml is empty"));
+        assert!(good.is_ok());
     }
 
     #[test]
