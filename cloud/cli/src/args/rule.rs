@@ -109,7 +109,7 @@ pub struct ApplyArgs {
     /// Put the rules on this edge as well; may be repeated
     #[arg(long = "place", value_name = "EDGE")]
     pub place: Vec<String>,
-    /// Value of a variable on those edges; may be repeated
+    /// Value of a variable on those edges; may be repeated; NAME= takes it away
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = parse_var, requires = "place")]
     pub vars: Vec<(String, String)>,
 }
@@ -158,7 +158,7 @@ pub struct PlaceArgs {
     /// The edge; may be repeated
     #[arg(long = "edge", value_name = "EDGE", required = true)]
     pub edges: Vec<String>,
-    /// Value of a variable on these edges; may be repeated
+    /// Value of a variable on these edges; may be repeated; NAME= takes it away, others stay as they are
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = parse_var)]
     pub vars: Vec<(String, String)>,
 }

@@ -1,7 +1,7 @@
 //! `tidegate rule`: everything but applying and comparing.
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Session, apply, diff, targets};
 use crate::api::{self, Rule};
@@ -153,24 +153,47 @@ async fn place_all(session: &Session, args: &PlaceArgs) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-/// Puts a rule on an edge; says so.
+/// Puts a rule on an edge; says so. Variables that are not named keep the values that they have there; one that is set
+/// to nothing loses its value.
 pub async fn place(
     session: &Session,
     name: &str,
     edge: &str,
     vars: &[(String, String)],
 ) -> Result<(), Failure> {
-    let vars: serde_json::Map<String, Value> = vars.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+    let placed = session.client.list(&format!("{}/placements", path(name)), &[]).await?;
+    let before = placed["items"].as_array().into_iter().flatten().find(|p| p["edge"] == edge);
+    let before = before.and_then(|p| p["vars"].as_object()).cloned().unwrap_or_default();
+    let vars = merged(before.clone(), vars);
+    let changed = vars != before;
     let to = format!("{}/placements/{}", path(name), segment(edge));
     let answer = session.client.send(Call::new(Method::PUT, to).json(&json!({ "vars": vars }))).await?;
     let text = if answer.status == 201 {
         format!(
             "rule {name} is placed on {edge}; nothing was sent. Next: tidegate issue {name} --edge {edge}"
         )
+    } else if changed && answer.body["edge_version"].is_u64() {
+        format!(
+            "rule {name} has other variables on {edge} now; nothing was sent. Next: tidegate sync {name} --edge {edge}"
+        )
+    } else if changed {
+        format!("rule {name} has other variables on {edge} now. Next: tidegate issue {name} --edge {edge}")
     } else {
         format!("rule {name} is on {edge} already")
     };
     session.out.show(&answer.body, |_| Ok(text), || vec![format!("{name}/{edge}")])
+}
+
+/// The variables of a placement after some were set.
+fn merged(mut vars: Map<String, Value>, set: &[(String, String)]) -> Map<String, Value> {
+    for (name, value) in set {
+        if value.is_empty() {
+            vars.remove(name);
+        } else {
+            vars.insert(name.clone(), json!(value));
+        }
+    }
+    vars
 }
 
 async fn unplace(session: &Session, name: &str, edges: &[String]) -> Result<Exit, Failure> {
@@ -200,4 +223,22 @@ async fn unplace(session: &Session, name: &str, edges: &[String]) -> Result<Exit
 pub async fn find(session: &Session, name: &str) -> Result<Option<(Value, String)>, Failure> {
     let found = session.client.find(with_query(&path(name), &[])).await?;
     Ok(found.map(|answer| (answer.body, answer.etag.unwrap_or_default())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_are_not_named_stay_and_one_that_is_set_to_nothing_goes() {
+        let vars = |value: Value| value.as_object().unwrap().clone();
+        let set = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        let before = vars(json!({"site": "lyon", "line": "2"}));
+        assert_eq!(merged(before.clone(), &[]), before);
+        assert_eq!(
+            merged(before.clone(), &set("site", "paris")),
+            vars(json!({"site": "paris", "line": "2"}))
+        );
+        assert_eq!(merged(before, &set("site", "")), vars(json!({"line": "2"})));
+    }
 }
