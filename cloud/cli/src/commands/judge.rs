@@ -65,6 +65,13 @@ fn running(placement: &Placement) -> Verdict {
     if placement.issue_state == IssueState::Failed && placement.edge_version.is_none() {
         return Verdict::Failed(why_not_issued(placement));
     }
+    if placement.run_state == RunState::PausedManual
+        && placement.desired_run == "stopped"
+        && !placement.last_known
+    {
+        let next = format!("Next: tidegate start {} --edge {}", placement.rule, placement.edge);
+        return Verdict::Failed(format!("{}. {next}", state_text(placement)));
+    }
     let lasting = placement.run_state == RunState::PausedFault
         && placement.run_reason.as_ref().is_some_and(|r| LASTING_FAULTS.contains(&r.code.as_str()));
     if lasting { Verdict::Failed(state_text(placement)) } else { waiting(placement) }
@@ -170,7 +177,7 @@ mod tests {
             (json!({"last_known": true, "link": "offline"}), ["reached", "reached", "waiting", "waiting"]),
             (
                 json!({"run_state": "paused_manual", "desired_run": "stopped"}),
-                ["reached", "reached", "waiting", "reached"],
+                ["reached", "reached", "failed", "reached"],
             ),
             (
                 json!({"run_state": "paused_manual", "last_known": true}),
