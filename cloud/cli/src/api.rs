@@ -115,6 +115,9 @@ pub struct Placement {
     /// `running` or `stopped`.
     #[serde(default)]
     pub desired_run: String,
+    /// Who wanted the run state: `cloud`, `local` (on site) or `agent`.
+    #[serde(default)]
+    pub run_by: Option<String>,
     /// What is under way.
     #[serde(default)]
     pub in_flight: Option<InFlight>,

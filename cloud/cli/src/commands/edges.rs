@@ -57,6 +57,9 @@ async fn create(
         session.out.note(format_args!(
             "edge {name} was created; its settings and credential are in {shown} (mode 0600)"
         ));
+        session.out.note(format_args!(
+            "The gateway has to reach the controller's broker at {controller}; --mqtt HOST:PORT writes another address"
+        ));
         session.out.note(format_args!("Next, on the gateway:  tidegate-edge run --config {shown}"));
         return Ok(Exit::Done);
     }

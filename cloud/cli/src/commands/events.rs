@@ -28,7 +28,10 @@ pub async fn events(session: &Session, args: &EventsArgs) -> Result<Exit, Failur
         let said = text("text").map_or_else(|| event.data.to_string(), str::to_owned);
         match at {
             Some(at) => session.out.line(format_args!("{:<10} {:<9} {said}", event.name, at))?,
-            None => session.out.line(format_args!("{:<10} {said}", event.name))?,
+            None => {
+                let heard = jiff::Timestamp::now().strftime("%H:%M:%SZ");
+                session.out.line(format_args!("{heard} {:<10} {said}", event.name))?;
+            }
         }
     }
 }

@@ -222,6 +222,14 @@ impl Drop for Progress<'_> {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+            // The line that was redrawn is gone; where things stand should stay to be read.
+            if self.said.len() == 1 {
+                for ((rule, edge), state) in &self.said {
+                    self.out.note(format_args!("{rule} on {edge}: {state}"));
+                }
+            } else if !self.said.is_empty() {
+                self.out.note(format_args!("{} of {} done", bar.position(), self.said.len()));
+            }
         }
     }
 }

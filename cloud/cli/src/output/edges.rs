@@ -38,7 +38,11 @@ pub fn edges(out: &Out, now: Timestamp, edges: &[Edge], wide: bool) -> String {
 fn clock(edge: &Edge) -> String {
     edge.clock_skew_ms.map_or_else(
         || "-".into(),
-        |ms| format!("{}{}.{} s", if ms < 0 { "-" } else { "+" }, ms.abs() / 1_000, ms.abs() % 1_000 / 100),
+        |ms| match ms.unsigned_abs() {
+            // The time that a message travels is in it as well.
+            0..100 => "in step".into(),
+            off => format!("{}{}.{} s", if ms < 0 { "-" } else { "+" }, off / 1_000, off % 1_000 / 100),
+        },
     )
 }
 
@@ -117,7 +121,10 @@ const MAX_TROUBLED: usize = 5;
 fn next_step(p: &Placement) -> String {
     use tidegate_model::placement::IssueState;
     match p.issue_state {
-        _ if p.in_flight.is_some() => format!("tidegate wait {} --edge {} --for issued", p.rule, p.edge),
+        _ if p.in_flight.as_ref().is_some_and(|flight| flight.queued) => {
+            format!("sent when the edge returns; look at the gateway, or wait: tidegate edge get {}", p.edge)
+        }
+        _ if p.in_flight.is_some() => format!("under way; tidegate rule get {}", p.rule),
         IssueState::NotIssued => format!("tidegate issue {} --edge {}", p.rule, p.edge),
         IssueState::UpdatesNotIssued | IssueState::Failed => {
             format!("tidegate sync {} --edge {}", p.rule, p.edge)

@@ -3,6 +3,7 @@
 use comfy_table::Cell;
 use jiff::Timestamp;
 use serde_json::Value;
+use tidegate_model::placement::RunState;
 
 use super::time::{ago, ago_or_dash};
 use super::words::{issue_cell, issue_counts, link_cell, pending_cell, reason_text, run_cell, run_counts};
@@ -134,6 +135,10 @@ pub fn placements(out: &Out, now: Timestamp, placements: &[Placement], wide: boo
         };
         if let Some(reason) = &p.run_reason {
             text.push_str(&format!("\n{name}: {}", reason_text(reason)));
+        }
+        if p.run_state == RunState::PausedManual && p.run_by.as_deref() == Some("local") {
+            let next = format!("tidegate start {} --edge {}", p.rule, p.edge);
+            text.push_str(&format!("\n{name}: it was stopped on site. Next: {next}"));
         }
         // A failed attempt stays worth knowing until the next one succeeds.
         if let Some(reason) = p.issue_reason.as_ref().filter(|r| Some(*r) != p.run_reason.as_ref()) {

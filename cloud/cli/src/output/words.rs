@@ -120,15 +120,37 @@ pub fn pending_cell(out: &Out, pending: u32) -> Cell {
 
 /// A reason on one line: what happened, then what to do.
 pub fn reason_text(reason: &Reason) -> String {
-    let next = reason.next.trim();
-    if next.is_empty() || next == "nothing" {
-        format!("{} ({})", reason.detail, reason.code)
-    } else {
-        format!("{} ({}). Next: {next}", reason.detail, reason.code)
+    let said = format!("{} ({})", reason.detail, reason.code);
+    match reason.next.trim() {
+        "" | "nothing" => said,
+        // "nothing: the agent tries again by itself"
+        next => match next.strip_prefix("nothing: ") {
+            Some(why) => format!("{said}; {why}"),
+            None => format!("{said}. Next: {next}"),
+        },
     }
 }
 
 /// "1 rule", "3 rules".
 pub fn count(n: usize, one: &str, many: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_that_needs_nobody_says_so_without_a_next_step() {
+        let reason = |next: &str| Reason { code: "TCP".into(), detail: "no way".into(), next: next.into() };
+        let table = [
+            ("", "no way (TCP)"),
+            ("nothing", "no way (TCP)"),
+            ("nothing: it tries again", "no way (TCP); it tries again"),
+            ("mend the rule", "no way (TCP). Next: mend the rule"),
+        ];
+        for (next, shown) in table {
+            assert_eq!(reason_text(&reason(next)), shown);
+        }
+    }
 }
