@@ -13,7 +13,7 @@
 //! incoming queue whether or not there is a connection. Both end with the bridge; the queues are the caller's and stay.
 //!
 //! Speaks MQTT 3.1.1 over its own small connection: a client library that keeps pending messages itself loses them with
-//! a lost session, and flushes once per message (docs/adr). Leaves to others: filling the outgoing queue, when a rule runs at
+//! a lost session, and flushes once per message (docs/adr/0005). Leaves to others: filling the outgoing queue, when a rule runs at
 //! all, keeping secrets, what a fault means for the rule.
 
 mod counters;
