@@ -206,6 +206,9 @@ fn json(answer: &Answer) -> String {
 fn words(answer: &Answer) -> String {
     match answer {
         Answer::Status(status) => status_words(status),
+        Answer::Rules(rules) if rules.is_empty() => {
+            "no rules on this gateway; they are issued from the cloud\n".to_owned()
+        }
         Answer::Rules(rules) => {
             let mut table = Table::new();
             table.load_style(presets::NOTHING);
@@ -224,7 +227,10 @@ fn words(answer: &Answer) -> String {
                     fault.map(|fault| format!("{}: {}", fault.code, fault.detail)).unwrap_or_default(),
                 ]);
             }
-            format!("{table}\n")
+            for column in table.column_iter_mut() {
+                column.set_padding((0, 2));
+            }
+            format!("{}\n", table.trim_fmt())
         }
         Answer::Done { changed: true } => "done\n".to_owned(),
         Answer::Done { changed: false } => "it was so already\n".to_owned(),

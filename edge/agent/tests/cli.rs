@@ -82,6 +82,8 @@ fn a_running_agent_answers_and_stops_on_a_signal() {
     let (code, out, _) = code_and_words(&tidegate_edge(&["rules", "--data-dir", &data, "-o", "json"]));
     let rules: serde_json::Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((code, &rules["items"]), (0, &serde_json::json!([])));
+    let (code, out, _) = code_and_words(&tidegate_edge(&["rules", "--data-dir", &data]));
+    assert!(code == 0 && out.starts_with("no rules"), "{out}");
     let (code, _, err) = code_and_words(&tidegate_edge(&["stop", "nobody", "--data-dir", &data]));
     assert_eq!(code, 3, "{err}");
     let (code, _, err) = code_and_words(&tidegate_edge(&["run", "--config", &file]));
