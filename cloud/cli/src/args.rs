@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 pub use edge::{ContextCommand, EdgeCommand};
 pub use place::{ActArgs, EventsArgs, Goal, IssueArgs, RunArgs, SyncArgs, WaitArgs, WhenOffline};
 pub use rule::{ApplyArgs, DiffArgs, ListArgs, PlaceArgs, RuleCommand};
-pub use server::{DevArgs, ServeArgs, StoreArg};
+pub use server::{DevArgs, ServeArgs, StoreArg, StoreCommand, TransferArgs};
 
 use crate::output::Format;
 
@@ -136,6 +136,9 @@ Example:
   tidegate status                     in another terminal"
     )]
     Dev(DevArgs),
+    /// Export or import everything that a controller holds, while it does not run
+    #[command(subcommand, arg_required_else_help = true)]
+    Store(StoreCommand),
     /// Show the version of this program, and of the server if there is one
     Version,
 }

@@ -12,6 +12,7 @@ mod judge;
 mod rules;
 mod serve;
 mod status;
+mod store;
 mod targets;
 mod version;
 mod wait;
@@ -73,6 +74,7 @@ pub async fn run(cli: Cli, env: &Env) -> Result<Exit, Failure> {
         Command::Events(args) => events::events(&session()?, &args).await,
         Command::Context(command) => contexts::run(&out(global, env), global, env, command),
         Command::Serve(args) => serve::serve(&out(global, env), env, args).await,
+        Command::Store(command) => store::run(&out(global, env), command).await,
         Command::Dev(args) => crate::dev::dev(&out(global, env), env, args).await,
         Command::Version => version::version(global, env).await,
     }

@@ -10,6 +10,7 @@
 //! ```
 
 pub mod auth;
+pub mod backup;
 pub mod data_dir;
 mod events;
 mod http;

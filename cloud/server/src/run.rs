@@ -193,7 +193,7 @@ fn http_error(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Run
     RunError::HttpServe(error)
 }
 
-async fn open_store(settings: &Settings, dir: &DataDir) -> Result<Arc<dyn Store>, StoreError> {
+pub(crate) async fn open_store(settings: &Settings, dir: &DataDir) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match settings.store {
         StoreKind::Memory => Arc::new(Memory::default()),
         StoreKind::Sled => Arc::new(Sled::open(dir.join(STORE_DIR), settings.cache_mib).await?),

@@ -86,7 +86,7 @@ pub enum StoreError {
     },
     /// What is on disk is not what was written.
     #[error(
-        "the store {} is damaged: {what}; move the directory away, start again and import the last export, or start \
+        "the store {} is damaged: {what}; move the directory away, import the last export (tidegate store import FILE), or start \
          empty: edges go on running their rules meanwhile", .dir.display()
     )]
     Damaged {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// Where the controller keeps what it remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -59,6 +59,36 @@ pub struct DevArgs {
     #[arg(long, default_value = "127.0.0.1:7383", value_name = "ADDRESS:PORT")]
     pub remote_mqtt: SocketAddr,
     /// Directory for all data [default: $XDG_DATA_HOME/tidegate/dev, else ~/.local/share/tidegate/dev]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// `store`
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Write rules, versions, edges and placements to a new file; it holds the rules' passwords (mode 0600)
+    #[command(after_help = "Example:\n  tidegate store export backup.jsonl --data-dir /var/lib/tidegate")]
+    Export(TransferArgs),
+    /// Fill an empty data directory from such a file
+    #[command(
+        after_help = "Edges that went on since the export are held until you confirm each one (CLOUD_BEHIND).
+
+Example:
+  tidegate store import backup.jsonl --data-dir /var/lib/tidegate"
+    )]
+    Import(TransferArgs),
+}
+
+/// Which file, and whose data.
+#[derive(Debug, Args)]
+pub struct TransferArgs {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Settings file (TOML) of the controller
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of the store
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
