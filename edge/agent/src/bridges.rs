@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::bridge::{Bridge, Notice, Parts, Task, Timing, queue_config, waiting};
+use crate::bridge::{Bridge, Notice, Parts, REFUSED, Task, Timing, UNMAPPED, queue_config, waiting};
 use crate::clock;
 use crate::intake::Intake;
 use crate::local::{BrokerSlot, RuleSink};
@@ -123,7 +123,7 @@ impl Bridges {
 
     /// Deletes what is queued for a rule that was removed.
     pub async fn destroy(&mut self, rule: RuleId) {
-        self.intake.remove(rule);
+        self.intake.forget(rule);
         let mut entry = self.rules.remove(&rule);
         if let Some(entry) = &mut entry {
             entry.end_bridge();
@@ -188,7 +188,12 @@ impl Bridges {
             Some(bridge) => bridge.counters(clock::wall().0),
             None => waiting(&entry.outgoing, &entry.incoming, clock::wall().0),
         };
-        Some(sum(&entry.before, now))
+        let mut counters = sum(&entry.before, now);
+        let unmapped = self.intake.unmapped(rule);
+        if unmapped > 0 {
+            *counters.dropped.0.entry(UNMAPPED.to_owned()).or_insert(0) += unmapped;
+        }
+        Some(counters)
     }
 
     /// Ends every bridge, at the same time.
@@ -295,13 +300,38 @@ fn task(order: Order, rule: Arc<EdgeRule>, secrets: &[SecretValue]) -> Task {
     Task { order, rule, password }
 }
 
-/// What earlier bridges moved and what this one moved; what waits is not a sum, and the queue keeps its own drops.
-fn sum(before: &Counters, now: Counters) -> Counters {
+/// What earlier bridges moved and what this one moved; what waits is not a sum, and the queue keeps its own drops. Those
+/// that only a bridge counts are a sum as well.
+fn sum(before: &Counters, mut now: Counters) -> Counters {
+    for reason in [UNMAPPED, REFUSED] {
+        if let Some(count) = before.dropped.0.get(reason) {
+            *now.dropped.0.entry(reason.to_owned()).or_insert(0) += count;
+        }
+    }
     Counters {
         forwarded: before.forwarded + now.forwarded,
         received: before.received + now.received,
         reconnects: before.reconnects + now.reconnects,
         last_error: now.last_error.or_else(|| before.last_error.clone()),
         ..now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_model::wire::Dropped;
+
+    use super::*;
+
+    fn dropped(reasons: &[(&str, u64)]) -> Counters {
+        let dropped = reasons.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
+        Counters { dropped: Dropped(dropped), ..Counters::default() }
+    }
+
+    #[test]
+    fn what_only_a_bridge_counts_outlives_it_and_what_the_queue_counts_is_not_doubled() {
+        let before = dropped(&[(UNMAPPED, 2), (REFUSED, 1), ("full", 7)]);
+        let both = sum(&before, dropped(&[(UNMAPPED, 3), ("full", 9)]));
+        assert_eq!(both, dropped(&[(UNMAPPED, 5), (REFUSED, 1), ("full", 9)]));
     }
 }

@@ -40,6 +40,8 @@ struct Taker {
 pub(crate) struct Intake {
     takers: RwLock<Arc<BTreeMap<RuleId, Arc<Taker>>>>,
     waiting: Mutex<Waiting>,
+    /// Messages that a rule forwards and that cannot be named at its remote broker; one number per rule.
+    unmapped: Mutex<BTreeMap<RuleId, u64>>,
 }
 
 /// A record and where it goes.
@@ -144,6 +146,33 @@ impl Intake {
         waiting.advance();
     }
 
+    /// Messages that the rule forwards and that were dropped since the agent began, because their topic, or its name at
+    /// the remote broker, is none that a rule may use.
+    pub fn unmapped(&self, rule: RuleId) -> u64 {
+        self.unmapped_counts().get(&rule).copied().unwrap_or(0)
+    }
+
+    /// The rule does not exist any more: what was counted for it is of no use.
+    pub fn forget(&self, rule: RuleId) {
+        self.remove(rule);
+        self.unmapped_counts().remove(&rule);
+    }
+
+    fn unmapped_counts(&self) -> MutexGuard<'_, BTreeMap<RuleId, u64>> {
+        self.unmapped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count_unmapped(&self, rule: RuleId, topic: &str) {
+        let mut counts = self.unmapped_counts();
+        let total = counts.entry(rule).or_insert(0);
+        *total += 1;
+        // A device must not be able to fill the log.
+        if total.is_power_of_two() {
+            let (topic_bytes, total) = (topic.len(), *total);
+            tracing::warn!(rule.id = %rule, topic_bytes, total, "a topic is too long or too deep for its rule; the message was not forwarded");
+        }
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -158,7 +187,7 @@ impl Intake {
     /// Where a message goes, and whether one of the queues is out of reach.
     fn entries(&self, message: &Message, source: &Source) -> (Vec<Entry>, bool) {
         let takers = Arc::clone(&self.takers.read().unwrap_or_else(PoisonError::into_inner));
-        let Ok(topic) = TopicName::new(&*message.topic) else { return (Vec::new(), false) };
+        let topic = TopicName::new(&*message.topic).ok();
         let at_ms = clock::wall().0;
         let own = |taker: &Taker| match source {
             Source::Local { origin } => *origin == taker.origin,
@@ -166,7 +195,11 @@ impl Intake {
         };
         let (mut entries, mut is_out_of_reach) = (Vec::new(), false);
         for (rule, taker) in takers.iter().filter(|(_, taker)| !own(taker)) {
-            for delivery in taker.config.forward(&topic) {
+            let deliveries = topic.as_ref().map(|topic| taker.config.forward(topic)).unwrap_or_default();
+            if deliveries.is_empty() && taker.config.wants_in_vain(&message.topic) {
+                self.count_unmapped(*rule, &message.topic);
+            }
+            for delivery in deliveries {
                 let record = Record {
                     topic: delivery.topic.into(),
                     payload: message.payload.clone(),

@@ -11,6 +11,11 @@ use std::{
 use tidegate_edge_queue::{DropCounts, QueueStats};
 use tidegate_model::wire::{Counters, Dropped};
 
+/// Why a message was dropped: no topic of the rule's names it at the target.
+pub(crate) const UNMAPPED: &str = "unmapped";
+/// Why a message was dropped: the local broker never takes it.
+pub(crate) const REFUSED: &str = "refused";
+
 /// Counters shared by the tasks of a bridge, since it was started.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -51,8 +56,8 @@ impl Tally {
             }
         }
         *dropped.entry("too_large".to_owned()).or_insert(0) += self.oversized.load(Relaxed);
-        dropped.insert("unmapped".to_owned(), self.unmapped.load(Relaxed));
-        dropped.insert("refused".to_owned(), self.refused.load(Relaxed));
+        dropped.insert(UNMAPPED.to_owned(), self.unmapped.load(Relaxed));
+        dropped.insert(REFUSED.to_owned(), self.refused.load(Relaxed));
         dropped.retain(|_, count| *count > 0);
         let oldest = [outgoing.oldest_at_ms, incoming.oldest_at_ms].into_iter().flatten().min();
         Counters {

@@ -47,6 +47,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use counters::Tally;
+pub(crate) use counters::{REFUSED, UNMAPPED};
 pub use sink::{LocalMessage, LocalSink, SinkError, SinkFuture};
 
 /// What a bridge is to do. A new one replaces the old one as a whole.

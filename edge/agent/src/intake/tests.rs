@@ -197,3 +197,30 @@ async fn a_rule_without_a_queue_has_nothing_acknowledged() {
     assert_eq!(answer(then).await, TapResult::Taken);
     assert_eq!(topics(&one), ["m/only"]);
 }
+
+#[tokio::test]
+async fn what_a_rule_forwards_and_cannot_name_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = open(dir.path(), "1", QueueConfig::default());
+    let intake = Arc::new(Intake::default());
+    intake.set(rule(1), 1, forward("deep/#"), one.clone());
+    let deep = |levels: usize| format!("deep{}", "/x".repeat(levels - 1));
+    // The mountpoint is one level more; of 33 levels the topic itself is none.
+    for topic in [deep(32), deep(33), format!("deep/{}", "x".repeat(2_000)), "deep/\u{1}".to_owned()] {
+        let offer = intake.offer(&message(&topic, b"x", Qos::AtLeastOnce), &device());
+        assert!(matches!(offer, Offer::Pass), "{topic}");
+    }
+    assert_eq!(intake.unmapped(rule(1)), 4);
+    // What the rule does not ask for is nobody's loss.
+    for topic in [format!("other{}", "/x".repeat(40)), "tidegate/x".to_owned(), "$SYS/x".to_owned()] {
+        assert!(matches!(intake.offer(&message(&topic, b"x", Qos::AtLeastOnce), &device()), Offer::Pass));
+    }
+    let then = held(intake.offer(&message(&deep(31), b"x", Qos::AtLeastOnce), &device()));
+    assert_eq!(answer(then).await, TapResult::Taken);
+    assert_eq!((intake.unmapped(rule(1)), topics(&one).len()), (4, 1));
+    // A stop keeps the count, the end of the rule does not.
+    intake.remove(rule(1));
+    assert_eq!(intake.unmapped(rule(1)), 4);
+    intake.forget(rule(1));
+    assert_eq!(intake.unmapped(rule(1)), 0);
+}

@@ -115,6 +115,14 @@ impl EdgeRule {
         rendered::read(text)
     }
 
+    /// Whether a forward asks for messages of this topic of the local broker and cannot take them, because the topic or
+    /// its name at the remote broker is none that we may use (too long, too deep, empty, a control character).
+    pub fn wants_in_vain(&self, topic: &str) -> bool {
+        let taken = |route: &Route| TopicName::new(topic).is_ok_and(|topic| route.take(&topic).is_some());
+        !reserved(topic)
+            && self.forwards.iter().any(|route| route.filter.matches_text(topic) && !taken(route))
+    }
+
     /// What a message of the local broker becomes at the remote one: one delivery per forward that takes it, in the order of
     /// the rule. Of several with the same topic the first counts, so a message is sent once per name.
     pub fn forward(&self, topic: &TopicName) -> Vec<Delivery> {

@@ -52,10 +52,15 @@ impl TopicFilter {
 
     /// Whether the filter matches a topic (MQTT 3.1.1 section 4.7).
     pub fn matches(&self, topic: &TopicName) -> bool {
-        if topic.is_dollar() && self.starts_with_wildcard() {
+        self.matches_text(topic.as_str())
+    }
+
+    /// As [`Self::matches`], also for a topic that is longer or deeper than a [`TopicName`] may be.
+    pub fn matches_text(&self, topic: &str) -> bool {
+        if topic.starts_with('$') && self.starts_with_wildcard() {
             return false;
         }
-        let mut topic = topic.levels();
+        let mut topic = topic.split('/');
         for want in self.levels() {
             if want == "#" {
                 return true;
