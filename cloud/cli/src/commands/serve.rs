@@ -1,5 +1,7 @@
 //! `tidegate serve`.
 
+use std::path::Path;
+
 use tidegate_cloud::{Flags, Settings, StoreKind};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -40,10 +42,10 @@ pub async fn serve(out: &Out, env: &Env, args: ServeArgs) -> Result<Exit, Failur
     let told = async {
         if let Ok(ready) = served.await {
             out.note(format_args!(
-                "tidegate serves: API http://{}, MQTT for gateways {}. The API's token is in {}",
+                "tidegate serves: API http://{}, MQTT for gateways {}. {}",
                 ready.http,
                 ready.mqtt,
-                ready.admin_token_file.display()
+                where_the_token_is(ready.admin_token.is_some(), &ready.admin_token_file)
             ));
         }
         std::future::pending::<()>().await
@@ -54,5 +56,30 @@ pub async fn serve(out: &Out, env: &Env, args: ServeArgs) -> Result<Exit, Failur
             Ok(Exit::Done)
         }
         () = told => Ok(Exit::Done),
+    }
+}
+
+/// The server keeps a hash of its token, and the token itself in a file that somebody may have moved away.
+fn where_the_token_is(there: bool, file: &Path) -> String {
+    let file = file.display();
+    if there {
+        format!("The API's token is in {file}")
+    } else {
+        format!(
+            "The API's token was taken out of {file}: use the copy you keep, or delete {file}.sha256 and start again to get a new one"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_not_there_is_not_promised() {
+        let file = Path::new("/d/admin.token");
+        assert_eq!(where_the_token_is(true, file), "The API's token is in /d/admin.token");
+        let gone = where_the_token_is(false, file);
+        assert!(gone.contains("was taken out") && gone.contains("/d/admin.token.sha256"), "{gone}");
     }
 }
