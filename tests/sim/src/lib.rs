@@ -16,16 +16,21 @@
 
 pub mod broker;
 pub mod check;
+mod cloud_shell;
+mod edge_shell;
 pub mod network;
 pub mod operator;
 pub mod process;
 pub mod remote;
 pub mod rng;
+pub mod run;
 pub mod settled;
 mod storm;
+mod trace;
 pub mod world;
 
-pub use world::{Failure, Plan, Stats, World, run, run_with};
+pub use run::{Failure, Plan, Stats, run, run_with};
+pub use world::World;
 
 /// Milliseconds after the last fault within which everything must have settled: a routine hello (15 min and a fifth),
 /// a hold for `DUPLICATE_EDGE` (5 min) and the retries of an operation fit.
