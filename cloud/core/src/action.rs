@@ -106,6 +106,7 @@ impl Controller {
             run: record.reported.as_ref().map(|r| r.run.state),
             link: edge.live.link,
             in_flight: record.operation.as_ref().and_then(|o| o.action),
+            in_flight_queued: record.operation.as_ref().is_some_and(|o| o.queued),
             held: edge.held(),
             queue_offline,
             role,

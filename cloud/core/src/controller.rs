@@ -110,20 +110,27 @@ impl Turn {
 
     /// Tells the watchers something about a placement.
     pub(crate) fn tell_placement(&mut self, rule: &RuleName, edge: &EdgeId, text: String) {
-        let event =
-            Event { kind: EventKind::Placement, rule: Some(rule.clone()), edge: Some(edge.clone()), text };
+        let event = Event {
+            kind: EventKind::Placement,
+            at: self.now.wall,
+            rule: Some(rule.clone()),
+            edge: Some(edge.clone()),
+            text,
+        };
         self.effects.push(Effect::Notify(event));
     }
 
     /// Tells the watchers something about an edge.
     pub(crate) fn tell_edge(&mut self, edge: &EdgeId, text: String) {
-        let event = Event { kind: EventKind::Edge, rule: None, edge: Some(edge.clone()), text };
+        let event =
+            Event { kind: EventKind::Edge, at: self.now.wall, rule: None, edge: Some(edge.clone()), text };
         self.effects.push(Effect::Notify(event));
     }
 
     /// Tells the watchers something about a rule.
     pub(crate) fn tell_rule(&mut self, rule: &RuleName, text: String) {
-        let event = Event { kind: EventKind::Rule, rule: Some(rule.clone()), edge: None, text };
+        let event =
+            Event { kind: EventKind::Rule, at: self.now.wall, rule: Some(rule.clone()), edge: None, text };
         self.effects.push(Effect::Notify(event));
     }
 }

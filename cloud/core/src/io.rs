@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::placement::Role;
-use tidegate_model::time::Monotonic;
+use tidegate_model::time::{Monotonic, Wall};
 use tidegate_model::version::RuleVersion;
 use tidegate_model::wire::ControllerPresence;
 
@@ -122,6 +122,9 @@ pub enum Effect {
 pub struct Event {
     /// What kind of change.
     pub kind: EventKind,
+    /// When, by the controller's clock.
+    #[serde(serialize_with = "crate::view::rfc3339")]
+    pub at: Wall,
     /// The rule, if it is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleName>,

@@ -18,7 +18,7 @@ use tidegate_model::wire::{By, Counters, DesiredRun};
 use crate::record::RuleRecord;
 
 /// A moment as the API writes it: RFC 3339, UTC, milliseconds.
-fn rfc3339<S: Serializer>(at: &Wall, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn rfc3339<S: Serializer>(at: &Wall, serializer: S) -> Result<S::Ok, S::Error> {
     match jiff::Timestamp::from_millisecond(at.0) {
         Ok(at) => serializer.collect_str(&format_args!("{at:.3}")),
         Err(_) => serializer.serialize_none(),

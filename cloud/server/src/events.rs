@@ -108,7 +108,13 @@ mod tests {
     use tidegate_cloud_core::EventKind;
 
     fn event(text: &str) -> Event {
-        Event { kind: EventKind::Rule, rule: None, edge: None, text: text.to_owned() }
+        Event {
+            kind: EventKind::Rule,
+            at: tidegate_model::time::Wall(0),
+            rule: None,
+            edge: None,
+            text: text.to_owned(),
+        }
     }
 
     fn texts(watch: &Watch) -> Vec<&str> {

@@ -53,6 +53,7 @@ pub(crate) struct App {
     watchers: Arc<Semaphore>,
     broker: watch::Receiver<Health>,
     stopping: CancellationToken,
+    mqtt_port: u16,
 }
 
 /// What an [`App`] is made of.
@@ -65,13 +66,15 @@ pub(crate) struct Parts {
     pub(crate) broker: watch::Receiver<Health>,
     /// Ends the streams of events, so that the server can stop.
     pub(crate) stopping: CancellationToken,
+    /// Port of the controller's broker.
+    pub(crate) mqtt_port: u16,
 }
 
 impl App {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { core, store, admin, credentials, events, broker, stopping } = parts;
+        let Parts { core, store, admin, credentials, events, broker, stopping, mqtt_port } = parts;
         let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
-        Self { core, store, admin, credentials, events, watchers, broker, stopping }
+        Self { core, store, admin, credentials, events, watchers, broker, stopping, mqtt_port }
     }
 
     /// Asks the loop for a change; a refusal becomes a problem.

@@ -140,6 +140,7 @@ pub async fn run(
         events: Arc::clone(&events),
         broker: health.clone(),
         stopping: closing.clone(),
+        mqtt_port: mqtt_addr.port(),
     });
     let core_loop = CoreLoop {
         controller,

@@ -237,6 +237,8 @@ pub struct ActionFacts {
     pub link: Link,
     /// The action that is under way, if any.
     pub in_flight: Option<Action>,
+    /// That action was not sent: it waits for the edge to return.
+    pub in_flight_queued: bool,
     /// Why all actions on this edge are held, if they are (`DUPLICATE_EDGE`, `CLOUD_BEHIND`).
     pub held: Option<Code>,
     /// Whether the caller asked to queue for an offline edge.
@@ -302,9 +304,13 @@ fn by_hold(facts: &ActionFacts) -> Option<Refused> {
 
 fn by_flight(facts: &ActionFacts, action: Action) -> Option<Refused> {
     let under_way = facts.in_flight?;
-    // A stop supersedes whatever is under way.
-    if action == Action::Stop {
+    // A stop supersedes whatever is under way. Of what waits for the edge only the latest is kept.
+    if action == Action::Stop || (facts.in_flight_queued && facts.queue_offline) {
         return None;
+    }
+    if facts.in_flight_queued {
+        // That the edge is offline is the better reason.
+        return by_link(facts);
     }
     refuse(Code::Busy, format!("'{under_way}' is under way; wait until it ends"))
 }
@@ -402,6 +408,7 @@ mod tests {
             run: Some(run),
             link: Link::Online,
             in_flight: None,
+            in_flight_queued: false,
             held: None,
             queue_offline: false,
             role: Role::Operator,
@@ -438,6 +445,19 @@ mod tests {
         let busy =
             ActionFacts { in_flight: Some(Action::Sync), ..facts(Some(at(6, "six")), RunState::Running) };
         assert_eq!(allowed(&busy), ["stop"]);
+    }
+
+    #[test]
+    fn of_what_waits_for_an_edge_the_latest_is_kept() {
+        let waiting = ActionFacts {
+            link: Link::Offline,
+            in_flight: Some(Action::Stop),
+            in_flight_queued: true,
+            ..facts(Some(at(6, "six")), RunState::Running)
+        };
+        assert_eq!(refusal(&waiting, Action::Sync).unwrap().code, Code::EdgeOffline);
+        let queued = ActionFacts { queue_offline: true, ..waiting };
+        assert_eq!(allowed(&queued), ["issue_again", "sync", "stop"]);
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::output::edges;
 use crate::output::words::count;
 use crate::prompt;
 
-/// Port of the controller's broker, unless the caller says otherwise.
-const MQTT_PORT: u16 = 7183;
+/// Port of the controller's broker, where an older server does not tell it, unless the caller says otherwise.
+const MQTT_PORT: u64 = 7183;
 
 /// Makes edges known, lists, shows and removes them.
 pub async fn run(session: &Session, command: EdgeCommand) -> Result<Exit, Failure> {
@@ -44,7 +44,8 @@ async fn create(
     }
     let answer = session.client.send(Call::post("/edges", &json!({ "id": name }))).await?.body;
     let credential = answer.get("credential").and_then(serde_json::Value::as_str).unwrap_or_default();
-    let controller = mqtt.unwrap_or_else(|| format!("{}:{MQTT_PORT}", host_of(session.client.base())));
+    let port = answer.get("mqtt_port").and_then(serde_json::Value::as_u64).unwrap_or(MQTT_PORT);
+    let controller = mqtt.unwrap_or_else(|| format!("{}:{port}", host_of(session.client.base())));
     let settings = agent_settings(name, &controller, credential);
     if let Some(file) = file {
         write_private(&file, settings.as_bytes()).map_err(|error| {

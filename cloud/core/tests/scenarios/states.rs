@@ -52,6 +52,20 @@ fn c05_issue_to_an_offline_edge_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn c05_of_several_queued_actions_only_the_latest_state_is_kept() {
+    let mut world = World::issued();
+    world.disconnect();
+    world.act_offline("up", Action::Stop, WhenOffline::Queue).unwrap();
+    world.save("up", "other/#").unwrap();
+    assert_eq!(world.act("up", Action::Sync).unwrap_err().code(), Code::EdgeOffline);
+    world.act_offline("up", Action::Sync, WhenOffline::Queue).unwrap();
+    world.connect();
+    let set = world.apply_set();
+    assert_eq!((set.target.version, set.run), (RuleVersion(2), DesiredRun::Stopped));
+    assert_eq!(world.set_count(), 1);
+}
+
+#[test]
 fn c05_a_queued_action_expires_after_seven_days() {
     let mut world = World::placed();
     world.disconnect();

@@ -59,6 +59,8 @@ struct Created<'a> {
     #[serde(flatten)]
     edge: EdgeView,
     credential: &'a str,
+    /// Port of the controller's broker, for the agent's settings.
+    mqtt_port: u16,
 }
 
 /// `POST /edges`
@@ -81,7 +83,7 @@ pub(super) async fn create(
         return Err(Problem::internal());
     };
     let location = HeaderValue::from_str(&format!("/api/v1/edges/{}", view.id));
-    let body = Json(Created { edge: view, credential: token.reveal() });
+    let body = Json(Created { edge: view, credential: token.reveal(), mqtt_port: app.mqtt_port });
     let mut response = (StatusCode::CREATED, body).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Ok(location) = location {

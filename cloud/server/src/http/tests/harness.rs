@@ -93,6 +93,7 @@ impl Api {
             events: Arc::clone(&events),
             broker,
             stopping: stop.clone(),
+            mqtt_port: 7183,
         };
         let router = router(App::new(parts));
         let transport_box = Box::new(transport.clone());

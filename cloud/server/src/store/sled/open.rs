@@ -36,14 +36,17 @@ pub(super) fn sled_error(doing: &'static str, dir: &Path, error: &sled::Error) -
     let dir = dir.to_owned();
     match error {
         sled::Error::Corruption { .. } => StoreError::Damaged { dir, what: error.to_string() },
+        // What sled says of a `conf` file that it cannot read. No other version of sled ever wrote here.
+        sled::Error::Unsupported(_) => {
+            StoreError::Damaged { dir, what: "its configuration cannot be read".to_owned() }
+        }
         // sled has no error of its own for it.
         sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => {
             StoreError::Locked { dir }
         }
-        sled::Error::Io(_)
-        | sled::Error::CollectionNotFound(_)
-        | sled::Error::Unsupported(_)
-        | sled::Error::ReportableBug(_) => StoreError::Failed { doing, dir, why: error.to_string() },
+        sled::Error::Io(_) | sled::Error::CollectionNotFound(_) | sled::Error::ReportableBug(_) => {
+            StoreError::Failed { doing, dir, why: error.to_string() }
+        }
     }
 }
 

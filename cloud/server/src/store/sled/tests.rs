@@ -94,6 +94,15 @@ async fn torn_and_changed_values_are_found_when_opening() {
 }
 
 #[tokio::test]
+async fn an_unreadable_configuration_of_sled_is_damage_too() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path().join("store");
+    filled(&dir).await;
+    std::fs::write(dir.join("conf"), [0xa7; 200]).unwrap();
+    assert!(damage(&dir).await.contains("configuration"));
+}
+
+#[tokio::test]
 async fn no_value_is_larger_than_8_kb() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = tmp.path().join("store");
