@@ -207,6 +207,9 @@ pub struct Summary {
     /// Placements.
     #[serde(default)]
     pub tally: Tally,
+    /// Edges whose actions are held.
+    #[serde(default)]
+    pub held: Vec<String>,
     /// `green`, `amber` or `red`.
     pub indicator: String,
 }

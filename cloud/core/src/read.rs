@@ -11,8 +11,8 @@ use tidegate_model::time::Now;
 use crate::controller::{Controller, Key, Placement};
 use crate::record::{Operation, PlacementRecord, RuleRecord};
 use crate::view::{
-    EdgeView, InFlightView, PlacementFilter, PlacementView, Reason, RuleFilter, RuleView, Summary, Tally,
-    etag, next_step,
+    EdgeView, InFlightView, MAX_HELD_SHOWN, PlacementFilter, PlacementView, Reason, RuleFilter, RuleView,
+    Summary, Tally, etag, next_step,
 };
 
 impl Controller {
@@ -230,6 +230,9 @@ impl Controller {
             .edges
             .iter()
             .any(|(id, edge)| edge.live.link != Link::Online && self.by_edge.contains_key(id));
+        let held = self.edges.values().filter(|edge| edge.held().is_some());
+        let held: Vec<EdgeId> = held.take(MAX_HELD_SHOWN).map(|edge| edge.record.id.clone()).collect();
+        let doubtful = doubtful || !held.is_empty();
         let indicator = match (tally.pending, doubtful) {
             (0, false) => "green",
             (0, true) => "amber",
@@ -240,6 +243,7 @@ impl Controller {
             rules_issued: count(self.rules.values().filter(|rule| issued(rule)).count()),
             edges,
             tally,
+            held,
             indicator,
             as_of: now.wall,
         }

@@ -217,6 +217,9 @@ pub struct EdgeView {
     pub dropped_messages: u64,
 }
 
+/// Held edges that a summary names at the most.
+pub const MAX_HELD_SHOWN: usize = 20;
+
 /// Totals for the header and for monitors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Summary {
@@ -228,7 +231,9 @@ pub struct Summary {
     pub edges: BTreeMap<&'static str, u32>,
     /// Placements.
     pub tally: Tally,
-    /// `green`: aligned; `amber`: nothing pending, but something is stale or unknown; `red`: something is pending.
+    /// Edges whose actions are held (`CLOUD_BEHIND`, `DUPLICATE_EDGE`); the first [`MAX_HELD_SHOWN`].
+    pub held: Vec<EdgeId>,
+    /// `green`: aligned; `amber`: nothing pending, but something is stale, unknown or held; `red`: something is pending.
     pub indicator: &'static str,
     /// When this was computed.
     #[serde(serialize_with = "rfc3339")]

@@ -27,8 +27,31 @@ impl Clock {
     }
 }
 
+/// 2024-01-01: a wall clock before this was never set, as on a gateway without a battery for it.
+const SET_SINCE_MS: i64 = 1_704_067_200_000;
+
+/// What a queued message is stamped with: the wall clock, unless that was never set.
+pub(crate) fn stamp_ms() -> i64 {
+    stamp_of(wall())
+}
+
+fn stamp_of(wall: Wall) -> i64 {
+    if wall.0 < SET_SINCE_MS { tidegate_edge_queue::UNKNOWN_AGE } else { wall.0 }
+}
+
 /// Wall clock.
 pub(crate) fn wall() -> Wall {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Wall(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_never_set_stamps_no_age() {
+        assert_eq!(stamp_of(Wall(86_400_000)), tidegate_edge_queue::UNKNOWN_AGE);
+        assert_eq!(stamp_of(Wall(1_795_000_000_000)), 1_795_000_000_000);
+    }
 }

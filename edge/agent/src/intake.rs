@@ -188,7 +188,7 @@ impl Intake {
     fn entries(&self, message: &Message, source: &Source) -> (Vec<Entry>, bool) {
         let takers = Arc::clone(&self.takers.read().unwrap_or_else(PoisonError::into_inner));
         let topic = TopicName::new(&*message.topic).ok();
-        let at_ms = clock::wall().0;
+        let at_ms = clock::stamp_ms();
         let own = |taker: &Taker| match source {
             Source::Local { origin } => *origin == taker.origin,
             Source::Client { .. } | Source::Will { .. } => false,

@@ -23,6 +23,10 @@ pub(crate) const MAGIC: [u8; 4] = *b"TGr1";
 pub(crate) const RECORD_HEADER: usize = 40;
 const RETAIN: u8 = 0b100;
 
+/// Stamp of a record that was accepted while the clock was not set, as on a gateway without a battery for it: its age is
+/// not known, so it is never too old. The bound by bytes still holds.
+pub const UNKNOWN_AGE: i64 = i64::MAX;
+
 /// One message on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -34,7 +38,7 @@ pub struct Record {
     pub qos: u8,
     /// Publish with the retain flag.
     pub retain: bool,
-    /// Wall clock ms at which the record was accepted; decides its age.
+    /// Wall clock ms at which the record was accepted; decides its age. [`UNKNOWN_AGE`] where the clock was not set.
     pub at_ms: i64,
 }
 

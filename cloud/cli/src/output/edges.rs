@@ -76,6 +76,8 @@ pub fn status(out: &Out, server: &str, summary: &Summary, troubled: &[Placement]
     let edges: u32 = summary.edges.values().sum();
     let state = if summary.tally.pending > 0 {
         pending_text(summary.tally.pending)
+    } else if !summary.held.is_empty() {
+        format!("Held: {} (tidegate edge get EDGE says why)", summary.held.join(", "))
     } else if summary.indicator == "green" {
         "Aligned".into()
     } else {

@@ -431,6 +431,8 @@ fn a_cloud_that_was_restored_from_a_backup_sends_nothing_before_an_operator_conf
     world.connect();
     assert_eq!(world.set_count(), 0);
     assert_eq!(world.act("up", Action::IssueAgain).unwrap_err().code(), Code::CloudBehind);
+    let summary = world.controller.summary(world.now);
+    assert_eq!((summary.indicator, summary.held), ("amber", vec![edge_id()]));
     world.ask(Request::ConfirmEdge { edge: edge_id() }).unwrap();
     world.act("up", Action::IssueAgain).unwrap();
     assert_eq!(world.last_set().unwrap().generation.0, 3);

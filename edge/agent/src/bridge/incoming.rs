@@ -12,7 +12,8 @@ use tidegate_edge_queue::{AppendError, Queue, Record};
 use tidegate_model::{rule::EdgeRule, topic::TopicName};
 use tokio::sync::{Notify, mpsc};
 
-use super::{counters::Tally, fault::LinkError, wall_ms};
+use super::{counters::Tally, fault::LinkError};
+use crate::clock;
 
 /// Most messages of one connection that are not durable yet. Beyond it the connection is not read.
 const MAX_PENDING: usize = 2_048;
@@ -82,7 +83,7 @@ impl Incoming {
             payload: Bytes::copy_from_slice(&publish.payload),
             qos: u8::from(delivery.qos).min(publish.qos as u8),
             retain: publish.retain && delivery.pass_retain,
-            at_ms: wall_ms(),
+            at_ms: clock::stamp_ms(),
         };
         let number = self.first + self.pending.len() as u64;
         self.pending.push_back(Pending { ack, durable: false });

@@ -186,6 +186,5 @@ pub fn queue_config(queue: &EdgeQueue) -> QueueConfig {
 
 /// Wall clock, ms since 1970.
 fn wall_ms() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    crate::clock::wall().0
 }

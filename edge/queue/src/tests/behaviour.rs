@@ -167,6 +167,21 @@ fn old_records_go_by_segment_and_by_prefix() {
 }
 
 #[test]
+fn what_was_accepted_before_the_clock_was_set_is_never_too_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = QueueConfig { max_age: Some(Duration::from_millis(10)), ..small(WhenFull::Block, 64 << 10) };
+    let queue = open(dir.path(), config.clone());
+    let unset = Record { at_ms: crate::UNKNOWN_AGE, ..record(1, 10) };
+    assert!(send(&queue, unset).recv_timeout(DEADLINE).unwrap().is_ok());
+    queue.close();
+    let queue = Queue::open(dir.path(), config, 1_800_000_000_000).unwrap().0;
+    queue.expire(1_900_000_000_000);
+    put(&queue, 2);
+    assert_eq!(queue.stats().dropped.age, 0);
+    assert_eq!(queue.stats().queued, 2);
+}
+
+#[test]
 fn a_record_that_never_fits_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path(), small(WhenFull::DropOldest, 8192));
