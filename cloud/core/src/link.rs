@@ -299,7 +299,12 @@ impl Controller {
         match session.boot {
             None => session.boot = Some(boot),
             Some(known) if known == boot => {}
-            Some(_) => self.duplicate(turn, id, "two gateways run from copies of one disk"),
+            Some(_) => {
+                // One gateway whose disk was restored to this very epoch shows its new boot once; two go on to
+                // alternate, and each change is a new sign.
+                session.boot = Some(boot);
+                self.duplicate(turn, id, "two gateways run from copies of one disk");
+            }
         }
     }
 

@@ -96,6 +96,28 @@ fn a_cloned_disk_shows_as_two_boots_in_one_epoch() {
 }
 
 #[test]
+fn a_disk_restored_to_the_epoch_that_stands_is_held_once_and_clones_as_long_as_they_alternate() {
+    let mut world = World::issued();
+    // The same epoch with another boot: it cannot be told yet from a cloned disk.
+    world.disconnect();
+    world.boot = 99;
+    world.up(&Up::Pong(Ping { nonce: 1 }));
+    world.hello();
+    assert_eq!(world.act("up", Action::IssueAgain).unwrap_err().code(), Code::DuplicateEdge);
+    for _ in 0..3 {
+        world.pass(100_001);
+        world.hello();
+    }
+    assert!(world.act("up", Action::IssueAgain).is_ok(), "it was one gateway: nothing points to a second");
+    for boot in [7, 99, 7, 99] {
+        world.boot = boot;
+        world.hello();
+        world.pass(100_001);
+    }
+    assert_eq!(world.act("up", Action::IssueAgain).unwrap_err().code(), Code::DuplicateEdge);
+}
+
+#[test]
 fn an_edge_that_was_restored_from_a_backup_is_told_the_epoch_to_jump_above() {
     let mut world = World::issued();
     world.connect();
