@@ -186,9 +186,13 @@ impl Controller {
             None => record.reported.as_ref().map_or(Generation::default(), |r| r.generation),
         };
         if !record.present {
-            match record.reported {
-                Some(_) => self.send_set(turn, key),
-                None => self.removed(turn, key),
+            // Only its own word on this removal settles it: that it holds nothing may have been said before it got
+            // the set that the removal is to undo.
+            let buried = item.is_some_and(|item| !item.present && item.generation == ours);
+            if operation && buried {
+                self.removed(turn, key);
+            } else if operation || record.reported.is_some() {
+                self.send_set(turn, key);
             }
         } else if operation && theirs < ours {
             self.send_set(turn, key);

@@ -411,6 +411,19 @@ fn a_removal_waits_for_the_edge_and_never_expires() {
 }
 
 #[test]
+fn a_hello_that_was_said_before_a_set_arrived_does_not_settle_the_removal_of_that_rule() {
+    let mut world = World::placed();
+    world.act("up", Action::Issue).unwrap();
+    world.ask(Request::DeleteRule { rule: rule_name("up"), expect: Expect::Any }).unwrap();
+    // The edge has the set by now and all that it said of it was lost; this hello was under way since before.
+    world.hello();
+    assert_eq!(world.snapshot.placements.len(), 1, "an empty root is no answer to the removal");
+    assert!(!world.last_set().expect("the removal is sent again").present);
+    world.apply_set();
+    assert!(world.snapshot.placements.is_empty());
+}
+
+#[test]
 fn a_deleted_rule_is_taken_off_its_edges_and_its_name_is_free() {
     let mut world = World::issued();
     world.ask(Request::DeleteRule { rule: rule_name("up"), expect: Expect::Any }).unwrap();
