@@ -40,6 +40,12 @@ pub struct Ledger {
     issued: BTreeSet<(RuleId, EdgeId, Digest)>,
     /// What was ever committed on an edge's disk.
     committed: BTreeSet<(RuleId, EdgeId, VersionDigest)>,
+    /// Placements whose record the cloud dropped, because the edge had said that the rule is gone.
+    dropped: BTreeSet<(RuleId, EdgeId)>,
+    /// Placements that a backup of the cloud does not have.
+    lost: BTreeSet<(RuleId, EdgeId)>,
+    /// Rules that were not on an edge any more, or not yet, and that a backup of its disk brought.
+    brought_back: BTreeSet<(RuleId, EdgeId)>,
     /// Rendered rules, read.
     read: BTreeMap<Digest, Arc<EdgeRule>>,
     /// Inventories that the controller asked for.
@@ -71,8 +77,11 @@ impl Ledger {
     ///
     /// # Errors
     /// The broken invariant.
-    pub fn cloud_writes(&self, writes: &[cloud::Write]) -> Result<(), Broken> {
+    pub fn cloud_writes(&mut self, writes: &[cloud::Write]) -> Result<(), Broken> {
         for write in writes {
+            if let cloud::Write::RemovePlacement { rule, edge } = write {
+                self.dropped.insert((*rule, edge.clone()));
+            }
             let cloud::Write::PutPlacement(record) = write else { continue };
             let reported = record.reported.as_ref().and_then(|r| r.running);
             for at in [reported, record.committed.as_ref().map(|t| t.at)].into_iter().flatten() {
@@ -85,6 +94,26 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// An edge's disk was restored from a backup.
+    pub fn edge_restored(&mut self, id: &EdgeId, before: &edge::Snapshot, after: &edge::Snapshot) {
+        let back = after.rules.keys().filter(|rule| !before.rules.contains_key(rule));
+        self.brought_back.extend(back.map(|rule| (*rule, id.clone())));
+    }
+
+    /// The cloud's store was restored from a backup: what it said since then it does not know.
+    pub fn cloud_restored(&mut self, before: &CloudDisk, after: &CloudDisk) {
+        self.wants.clear();
+        self.lost.extend(before.placements.keys().cloned());
+        self.lost.retain(|key| !after.placements.contains_key(key));
+    }
+
+    /// Whether the cloud may have no record of a rule that is on an edge: a backup of either side made it so.
+    #[must_use]
+    pub fn may_be_unmanaged(&self, rule: RuleId, edge: &EdgeId) -> bool {
+        let key = (rule, edge.clone());
+        self.lost.contains(&key) || (self.dropped.contains(&key) && self.brought_back.contains(&key))
     }
 
     /// The effects of the controller, judged after the commit.

@@ -2,6 +2,7 @@
 
 use tidegate_cloud_core::{PlacementRecord, Settled};
 use tidegate_edge_core::RuleRecord;
+use tidegate_model::ids::RuleId;
 use tidegate_model::placement::{Link, Role, RunState};
 use tidegate_model::rule::EdgeRule;
 use tidegate_model::wire::DesiredRun;
@@ -29,11 +30,7 @@ pub fn check(world: &World) -> Result<(), Broken> {
         }
         must(view.link == Link::Online, || format!("{} is {}", edge.id, view.link.as_str()))?;
         must(view.held.is_none(), || format!("{} is held: {:?}", edge.id, view.held))?;
-        // Only a backup brings back a rule that the cloud has forgotten; it is told, not touched.
-        let forgotten = |rule| !world.cloud.disk.rules.contains_key(rule);
-        must(view.unmanaged.iter().all(|rule| world.plan.wipes && forgotten(rule)), || {
-            format!("{} has rules that nobody manages", edge.id)
-        })?;
+        unmanaged(world, edge, &view.unmanaged)?;
         bridges(world, edge)?;
     }
     for record in world.cloud.disk.placements.values() {
@@ -56,16 +53,22 @@ pub fn check(world: &World) -> Result<(), Broken> {
         must(view.is_some_and(|v| !v.last_known), || what("it is shown as last known, or not at all"))?;
         agreement(record, here).map_err(|e| what(&e))?;
     }
-    for edge in world.edges.iter().filter(|edge| !edge.gone) {
-        let view = core.edge(&edge.id).ok_or("an edge is not known")?;
-        for rule in edge.disk.rules.values().filter(|rule| !view.unmanaged.contains(&rule.rule)) {
-            let placed = world.cloud.disk.placements.get(&(rule.rule, edge.id.clone()));
-            must(placed.is_some_and(|p| p.present), || {
-                format!("{} is on {} and not placed there", rule.name, edge.id)
-            })?;
-        }
-    }
     Ok(())
+}
+
+/// The rules on an edge of which the cloud has no record are told as unmanaged, and only a backup makes such.
+fn unmanaged(world: &World, edge: &Edge, told: &[RuleId]) -> Result<(), Broken> {
+    let placed = |rule| world.cloud.disk.placements.contains_key(&(rule, edge.id.clone()));
+    for rule in edge.disk.rules.values().filter(|rule| !placed(rule.rule)) {
+        must(world.ledger.may_be_unmanaged(rule.rule, &edge.id), || {
+            format!("{} is on {} and nobody manages it", rule.name, edge.id)
+        })?;
+        must(told.contains(&rule.rule), || {
+            format!("{} is on {}, nobody manages it and nobody is told", rule.name, edge.id)
+        })?;
+    }
+    let there = |rule: &RuleId| edge.disk.rules.contains_key(rule) && !placed(*rule);
+    must(told.iter().all(there), || format!("{} is said to have unmanaged rules that it has not", edge.id))
 }
 
 /// One placement: the cloud's view is the edge's disk, and what is wanted is there unless it failed.

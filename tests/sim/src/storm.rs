@@ -63,7 +63,9 @@ impl World {
                         self.note(|_| format!("the disk of gw-{index} is restored from a backup"));
                         let wait = self.rng.between(10, 60_000);
                         self.kill_edge(index, Some(wait));
-                        self.edges[index].disk = backup;
+                        let edge = &mut self.edges[index];
+                        self.ledger.edge_restored(&edge.id, &edge.disk, &backup);
+                        edge.disk = backup;
                     }
                 }
             }
