@@ -31,8 +31,8 @@ pub use record::{
 pub use rejection::Rejection;
 pub use request::{Expect, Reply, Request, Saved, WhenOffline};
 pub use view::{
-    EdgeView, InFlightView, PlacementFilter, PlacementView, Reason, RuleFilter, RuleView, Summary, Tally,
-    etag,
+    EdgeView, InFlightView, MAX_HELD_SHOWN, PlacementFilter, PlacementView, Reason, RuleFilter, RuleView,
+    Summary, Tally, etag,
 };
 
 /// Version of this software (semver), told to edges.
