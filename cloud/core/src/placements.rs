@@ -245,7 +245,8 @@ impl Controller {
             let highest = self.highest_generation(&key);
             let record = &mut self.placement_mut(&key).record;
             record.generation = record.generation.max(highest);
-            if !record.present {
+            if !record.present || record.operation.is_some() {
+                // What is still to be sent must not bear a number that the edge knows with another content.
                 record.generation = record.generation.next();
             }
             turn.touch(&key);

@@ -129,7 +129,7 @@ impl Controller {
         for key in self.keys_of_edge(id) {
             let item = items.remove(&key.0);
             if let Some(item) = &item
-                && item.generation > self.placement_mut(&key).record.generation
+                && self.placement_mut(&key).record.is_behind(item)
             {
                 self.cloud_behind(turn, id, key.0, item.generation);
             }
@@ -296,6 +296,15 @@ impl Controller {
                 format!("actions on edge {id} are held: {} (CLOUD_BEHIND)", Code::CloudBehind.meaning()),
             );
         }
+    }
+}
+
+impl PlacementRecord {
+    /// Whether the edge accepted something that these records never gave: a newer generation, or, as an operation in
+    /// flight knows exactly what it sends, another content under its own. How that ended says nothing of ours.
+    fn is_behind(&self, item: &InventoryItem) -> bool {
+        let other = || self.operation.is_some() && self.set(true).is_some_and(|set| set.want != item.want);
+        item.generation > self.generation || (item.generation == self.generation && other())
     }
 }
 

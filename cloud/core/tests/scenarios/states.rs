@@ -452,6 +452,27 @@ fn a_cloud_that_was_restored_from_a_backup_sends_nothing_before_an_operator_conf
 }
 
 #[test]
+fn another_content_under_the_generation_in_flight_does_not_settle_it_and_is_overruled_when_confirmed() {
+    let mut world = World::issued();
+    let backup = world.snapshot.clone();
+    world.act("up", Action::Stop).unwrap();
+    world.apply_set();
+    // The restored cloud gives the same number to another wish, before it hears of the edge.
+    world.disconnect();
+    world.snapshot = backup;
+    world.restart();
+    world.act_offline("up", Action::IssueAgain, WhenOffline::Queue).unwrap();
+    world.connect();
+    assert_eq!(world.set_count(), 0);
+    assert_eq!(world.act("up", Action::Stop).unwrap_err().code(), Code::CloudBehind);
+    assert!(world.view("up").in_flight.is_some(), "the stop of another time is no answer to it");
+    world.ask(Request::ConfirmEdge { edge: edge_id() }).unwrap();
+    world.inventory();
+    assert_eq!(world.apply_set().generation.0, 3);
+    assert_eq!(world.view("up").run_state, RunState::Running);
+}
+
+#[test]
 fn two_rules_with_one_client_id_do_not_go_on_one_edge() {
     let mut world = World::placed();
     let same = content("down", "x", "").canonical_toml().replace("{edge}-{rule}", "gw-1-up");
