@@ -70,6 +70,11 @@ impl Controller {
             }
             None => self.insert_placement(new_placement(id, rule, edge, vars, desired)),
         }
+        if self.edge_mut(edge).live.unmanaged.remove(&id).is_some() {
+            // The edge holds it already, from before the cloud was restored from a backup: it is to tell what it holds.
+            self.edge_mut(edge).live.asked_at = None;
+            self.ask_inventory(turn, edge);
+        }
         turn.touch(&key);
         turn.tell_placement(rule, edge, format!("{rule} is placed on {edge}"));
         let placement = self.placement_view(&key, role).expect("it was placed above");

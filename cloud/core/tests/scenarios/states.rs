@@ -473,6 +473,24 @@ fn another_content_under_the_generation_in_flight_does_not_settle_it_and_is_over
 }
 
 #[test]
+fn placing_a_rule_that_the_edge_holds_unmanaged_asks_what_it_holds() {
+    let mut world = World::issued();
+    world.snapshot.placements.clear();
+    world.restart();
+    world.connect();
+    let edge = world.controller.edge(&edge_id()).unwrap();
+    assert_eq!(edge.unmanaged.len(), 1);
+    world.down.clear();
+    world.place("up").unwrap();
+    assert!(world.wants_inventory());
+    world.inventory();
+    assert!(world.controller.edge(&edge_id()).unwrap().unmanaged.is_empty());
+    let view = world.view("up");
+    assert_eq!((view.issue_state, view.run_state), (IssueState::Issued, RunState::Running));
+    assert_eq!(world.act("up", Action::IssueAgain).unwrap_err().code(), Code::CloudBehind);
+}
+
+#[test]
 fn two_rules_with_one_client_id_do_not_go_on_one_edge() {
     let mut world = World::placed();
     let same = content("down", "x", "").canonical_toml().replace("{edge}-{rule}", "gw-1-up");

@@ -300,6 +300,11 @@ impl World {
         self.up(&Up::Inventory(page));
     }
 
+    /// Whether the controller asked for the inventory.
+    pub fn wants_inventory(&self) -> bool {
+        self.down.iter().any(|(_, m)| matches!(m, Down::Welcome(welcome) if welcome.want == Want::Inventory))
+    }
+
     /// The last set that was sent, if any.
     pub fn last_set(&self) -> Option<Set> {
         self.down.iter().rev().find_map(|(_, message)| match message {
