@@ -113,15 +113,19 @@ impl TopicFilter {
         if self.starts_with_wildcard() && other.text.starts_with('$') {
             return false;
         }
-        let mut theirs = other.levels();
+        // '#' also stands for its parent, which no topic is where the parent is empty: these two have longer spellings.
+        let mut theirs = match other.text.as_str() {
+            "#" => "+/#",
+            "/#" => "/+/#",
+            text => text,
+        }
+        .split('/');
         for ours in self.levels() {
             if ours == "#" {
                 return true;
             }
             match theirs.next() {
-                // Every topic has a first level, so '+/#' is another spelling of '#'.
-                Some("#") => return self.text == "+/#" && other.text == "#",
-                None => return false,
+                Some("#") | None => return false,
                 Some(level) if ours == "+" || ours == level => {}
                 Some(_) => return false,
             }

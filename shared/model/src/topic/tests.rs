@@ -93,6 +93,21 @@ fn mappings_strip_then_prefix_and_keep_the_parent_of_a_hash() {
 }
 
 #[test]
+fn a_hash_below_an_empty_level_needs_a_level_more() {
+    for (wide, narrow, covers) in [
+        ("+/+/#", "/#", true),
+        ("/+/#", "/#", true),
+        ("/#", "/+/#", true),
+        ("+/#", "#", true),
+        ("+/+/#", "#", false),
+        ("+/+", "/#", false),
+        ("a/+/#", "a/#", false),
+    ] {
+        assert_eq!(filter(wide).covers(&filter(narrow)), covers, "{wide} covers {narrow}");
+    }
+}
+
+#[test]
 fn serde_checks_what_it_reads() {
     assert!(serde_json::from_str::<TopicFilter>("\"a/#/b\"").is_err());
     assert!(serde_json::from_str::<TopicName>("\"a/#\"").is_err());
