@@ -424,6 +424,18 @@ fn a_hello_that_was_said_before_a_set_arrived_does_not_settle_the_removal_of_tha
 }
 
 #[test]
+fn what_was_only_queued_is_gone_at_once() {
+    let mut world = World::placed();
+    world.disconnect();
+    world.act_offline("up", Action::Issue, WhenOffline::Queue).unwrap();
+    let unplaced = world.ask(Request::Unplace { rule: rule_name("up"), edge: edge_id() }).unwrap();
+    assert!(matches!(unplaced, Reply::Unplaced { pending: false }));
+    assert!(world.snapshot.placements.is_empty());
+    world.connect();
+    assert_eq!(world.set_count(), 0);
+}
+
+#[test]
 fn a_deleted_rule_is_taken_off_its_edges_and_its_name_is_free() {
     let mut world = World::issued();
     world.ask(Request::DeleteRule { rule: rule_name("up"), expect: Expect::Any }).unwrap();
