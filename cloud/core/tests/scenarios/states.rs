@@ -424,6 +424,28 @@ fn a_hello_that_was_said_before_a_set_arrived_does_not_settle_the_removal_of_tha
 }
 
 #[test]
+fn b08_a_rule_that_needs_more_than_the_agent_can_is_refused_before_it_is_sent() {
+    let mut world = World::placed();
+    world.features.clear();
+    world.connect();
+    let before = world.record().clone();
+    let refused = world.act("up", Action::Issue).unwrap_err();
+    assert_eq!(refused.code(), Code::UnsupportedField);
+    let text = refused.to_string();
+    assert!(text.contains("agent is 0.1.0") && text.contains("remote"), "{text}");
+    assert_eq!((world.record(), world.set_count()), (&before, 0));
+    // Queued for an agent that comes back too old: it fails when it is about to be sent.
+    world.features.insert("bridge.v1".to_owned());
+    world.connect();
+    world.disconnect();
+    world.act_offline("up", Action::Issue, WhenOffline::Queue).unwrap();
+    world.features.clear();
+    world.connect();
+    assert_eq!(world.set_count(), 0);
+    assert_eq!(world.view("up").issue_reason.unwrap().code, "UNSUPPORTED_FIELD");
+}
+
+#[test]
 fn what_was_only_queued_is_gone_at_once() {
     let mut world = World::placed();
     world.disconnect();
