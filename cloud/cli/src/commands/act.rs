@@ -15,6 +15,10 @@ use crate::prompt;
 
 /// Above this many placements a yes is not enough: the number has to be repeated.
 const TIER_2: usize = 50;
+/// Above this many placements an interrupted wait names one command for all.
+const WATCH_LINES: usize = 3;
+/// Placements that a question names.
+const NAMED: usize = 3;
 
 /// One action on one placement.
 struct Step {
@@ -138,10 +142,22 @@ async fn act(session: &Session, steps: Vec<Step>, args: &ActArgs) -> Result<Exit
     }
 }
 
+/// Commands that go on waiting, to be copied; for many placements the one that shows all.
+fn watch_lines(wanted: &[Wanted]) -> String {
+    if wanted.len() > WATCH_LINES {
+        return "  tidegate status".to_owned();
+    }
+    let line = |w: &Wanted| format!("  tidegate wait {} --edge {} --for {}", w.rule, w.edge, w.goal.as_str());
+    wanted.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// Waits until every operation ended; returns what failed.
 async fn wait(session: &Session, wanted: Vec<Wanted>, args: &ActArgs) -> Result<Vec<String>, Failure> {
-    let interrupted = "no longer waiting; what was begun goes on on the server (tidegate status shows it)";
-    let followed = follow(session, wanted, args.timeout, false, interrupted).await?;
+    let interrupted = format!(
+        "no longer waiting; what was begun goes on on the server. Watch it with\n{}",
+        watch_lines(&wanted)
+    );
+    let followed = follow(session, wanted, args.timeout, false, &interrupted).await?;
     let mut failed = Vec::new();
     let mut open = Vec::new();
     for (wanted, verdict) in followed.ends {
@@ -177,11 +193,18 @@ fn confirm(session: &Session, steps: &[Step], args: &ActArgs) -> Result<(), Fail
     };
     let on = match steps {
         [one] => format!("{} on {}", one.placement.rule, one.placement.edge),
-        many => count(many.len(), "placement", "placements"),
+        many => {
+            let names =
+                many.iter().take(NAMED).map(|s| format!("{} on {}", s.placement.rule, s.placement.edge));
+            let more = if many.len() > NAMED { ", …" } else { "" };
+            let all = count(many.len(), "placement", "placements");
+            format!("{all} ({}{more})", names.collect::<Vec<_>>().join(", "))
+        }
     };
+    let queues = if steps.len() == 1 { "Its queue is kept" } else { "Their queues are kept" };
     let question = match first.action {
         Action::IssueAgain => format!("Overwrite and restart {on}? Data flow stops for a moment{rest}."),
-        Action::Stop => format!("Stop {on}? Its queue is kept{rest}."),
+        Action::Stop => format!("Stop {on}? {queues}{rest}."),
         Action::Issue | Action::Sync | Action::Start if steps.len() == 1 => return Ok(()),
         Action::Issue | Action::Sync => format!("Send the newest version to {on}?{rest}"),
         Action::Start => format!("Start {on}?{rest}"),
@@ -225,4 +248,23 @@ fn told(session: &Session, action: Action, acted: &Acted) {
         }
         Some(_) => format!("{rule} on {edge}: {action} of v{version} is under way"),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(edge: &str) -> Wanted {
+        Wanted { rule: "camera-up".into(), edge: edge.into(), goal: Goal::Running, operation: None }
+    }
+
+    #[test]
+    fn an_interrupted_wait_can_be_taken_up_by_copying_a_line() {
+        let lines = watch_lines(&[wanted("gw-1"), wanted("gw-2")]);
+        assert_eq!(
+            lines,
+            "  tidegate wait camera-up --edge gw-1 --for running\n  tidegate wait camera-up --edge gw-2 --for running"
+        );
+        assert_eq!(watch_lines(&["a", "b", "c", "d"].map(wanted)), "  tidegate status");
+    }
 }
