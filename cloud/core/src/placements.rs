@@ -101,10 +101,7 @@ impl Controller {
         let record = &mut self.placement_mut(key).record;
         let (name, edge) = (record.name.clone(), record.edge.clone());
         turn.tell_placement(&name, &edge, format!("{name} is taken off {edge} by {}", by.name));
-        // Its first action, if there was one, still waits for the edge.
-        let waits = record.operation.as_ref().is_some_and(|operation| operation.queued);
-        let sent = record.generation > Generation(u64::from(waits));
-        let never_sent = !sent && record.reported.is_none();
+        let never_sent = record.generation == Generation::default() && record.reported.is_none();
         if never_sent {
             self.drop_placement(turn, key);
             return false;

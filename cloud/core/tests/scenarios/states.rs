@@ -446,18 +446,6 @@ fn b08_a_rule_that_needs_more_than_the_agent_can_is_refused_before_it_is_sent() 
 }
 
 #[test]
-fn what_was_only_queued_is_gone_at_once() {
-    let mut world = World::placed();
-    world.disconnect();
-    world.act_offline("up", Action::Issue, WhenOffline::Queue).unwrap();
-    let unplaced = world.ask(Request::Unplace { rule: rule_name("up"), edge: edge_id() }).unwrap();
-    assert!(matches!(unplaced, Reply::Unplaced { pending: false }));
-    assert!(world.snapshot.placements.is_empty());
-    world.connect();
-    assert_eq!(world.set_count(), 0);
-}
-
-#[test]
 fn a_deleted_rule_is_taken_off_its_edges_and_its_name_is_free() {
     let mut world = World::issued();
     world.ask(Request::DeleteRule { rule: rule_name("up"), expect: Expect::Any }).unwrap();
