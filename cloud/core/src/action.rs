@@ -24,6 +24,7 @@ use tidegate_model::wire::{Config, DesiredRun, Down, SecretValue, Set};
 
 use crate::controller::{Controller, Key, Turn};
 use crate::edge_message::follow_local;
+use crate::io::Effect;
 use crate::record::{Actor, Operation, PlacementRecord, Settled, Target};
 use crate::rejection::Rejection;
 use crate::request::{Reply, WhenOffline};
@@ -332,6 +333,8 @@ impl Controller {
             attempted,
             at: now,
         };
+        let took_ms = now.0.saturating_sub(operation.since.0).max(0);
+        turn.effects.push(Effect::Settled { action: operation.action, code, took_ms });
         let failed = !code.is_success();
         let issue_kind = operation.action.is_some_and(Action::is_issue_kind);
         // A start or stop that took the place of an unfinished issue carries that issue's fate.

@@ -14,8 +14,9 @@ use tidegate_model::version::Generation;
 use tidegate_model::wire::ControllerPresence;
 
 use crate::action::Phase;
-use crate::io::{Deadline, Effect, Event, EventKind, Input, Output, ReplyTo, Write};
+use crate::io::{Deadline, Effect, Event, EventKind, How, Input, Output, ReplyTo, Write};
 use crate::link::EdgeLive;
+use crate::once::Kept;
 use crate::record::{Actor, EdgeRecord, Meta, PlacementRecord, RuleRecord, Snapshot};
 use crate::rejection::Rejection;
 use crate::request::{Reply, Request};
@@ -49,14 +50,14 @@ impl Default for Settings {
 pub(crate) type Key = (RuleId, EdgeId);
 
 /// An edge: what is stored of it, and what lives with the process.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Edge {
     pub(crate) record: EdgeRecord,
     pub(crate) live: EdgeLive,
 }
 
 /// A placement: what is stored of it, and in which phase its operation is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Placement {
     pub(crate) record: PlacementRecord,
     pub(crate) phase: Phase,
@@ -74,7 +75,8 @@ pub struct Controller {
     pub(crate) by_edge: BTreeMap<EdgeId, BTreeSet<RuleId>>,
     pub(crate) by_rule: BTreeMap<RuleId, BTreeSet<EdgeId>>,
     pub(crate) timers: Timers,
-    messages: u64,
+    pub(crate) kept: Kept,
+    pub(crate) messages: u64,
 }
 
 /// One call of [`Controller::handle`]: when it is, and what came out of it so far. A record that was touched several
@@ -88,7 +90,7 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    fn new(now: Now) -> Self {
+    pub(crate) fn new(now: Now) -> Self {
         Self {
             now,
             writes: Vec::new(),
@@ -152,6 +154,7 @@ impl Controller {
             by_edge: BTreeMap::new(),
             by_rule: BTreeMap::new(),
             timers: Timers::default(),
+            kept: Kept::default(),
             messages: 0,
         };
         for record in snapshot.edges {
@@ -163,8 +166,9 @@ impl Controller {
             controller.wait_offline(now, &key);
         }
         let presence = ControllerPresence { epoch: meta.epoch, version: crate::software_version() };
-        let output =
-            Output { writes: vec![Write::PutMeta(meta)], effects: vec![Effect::PublishPresence(presence)] };
+        let mut writes = vec![Write::PutMeta(meta)];
+        writes.extend(controller.restore_answers(now, snapshot.answers));
+        let output = Output { writes, effects: vec![Effect::PublishPresence(presence)] };
         (controller, output)
     }
 
@@ -172,8 +176,8 @@ impl Controller {
     pub fn handle(&mut self, now: Now, input: Input) -> Output {
         let mut turn = Turn::new(now);
         match input {
-            Input::Request { reply_to, by, role, request } => {
-                self.request(&mut turn, reply_to, &by, role, *request);
+            Input::Request { reply_to, by, role, request, how } => {
+                self.request(&mut turn, reply_to, &by, role, *request, how);
             }
             Input::FromEdge { edge, presence, payload } => {
                 self.take_message(&mut turn, &edge, presence, &payload);
@@ -185,6 +189,7 @@ impl Controller {
                 TimerKey::Silence(edge) => self.silence(&mut turn, &edge),
                 TimerKey::Hold(edge) => self.hold_ends(&mut turn, &edge),
                 TimerKey::Operation(rule, edge) => self.operation_due(&mut turn, &(rule, edge)),
+                TimerKey::Answers => self.forget_answers(&mut turn),
             }
         }
         self.finish(turn)
@@ -218,15 +223,36 @@ impl Controller {
         Output { writes, effects }
     }
 
-    fn request(&mut self, turn: &mut Turn, to: ReplyTo, by: &Actor, role: Role, request: Request) {
-        let result =
-            if role == Role::Viewer { Err(Rejection::Forbidden) } else { self.obey(turn, by, role, request) };
-        let result = result.map(Box::new).map_err(Box::new);
+    fn request(&mut self, turn: &mut Turn, to: ReplyTo, by: &Actor, role: Role, request: Request, how: How) {
+        let result = self.handle_request(turn, by, role, request, how).map(Box::new).map_err(Box::new);
         turn.effects.push(Effect::Reply { to, result });
     }
 
+    fn handle_request(
+        &mut self,
+        turn: &mut Turn,
+        by: &Actor,
+        role: Role,
+        request: Request,
+        how: How,
+    ) -> Result<Reply, Rejection> {
+        if role == Role::Viewer {
+            return Err(Rejection::Forbidden);
+        }
+        if how.dry_run {
+            return self.rehearse(turn.now, by, role, request);
+        }
+        let Some(once) = how.once else { return self.obey(turn, by, role, request) };
+        if let Some(answer) = self.kept_answer(by, &once)? {
+            return Ok(Reply::Replayed(answer));
+        }
+        let reply = self.obey(turn, by, role, request)?;
+        self.keep_answer(turn, by, &once, &reply);
+        Ok(reply)
+    }
+
     /// Does what a request wants. A rejection leaves everything as it was.
-    fn obey(
+    pub(crate) fn obey(
         &mut self,
         turn: &mut Turn,
         by: &Actor,

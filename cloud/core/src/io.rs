@@ -2,12 +2,15 @@
 
 use serde::Serialize;
 
+use tidegate_model::code::Code;
+use tidegate_model::digest::Digest;
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
-use tidegate_model::placement::Role;
+use tidegate_model::placement::{Action, Role};
 use tidegate_model::time::{Monotonic, Wall};
 use tidegate_model::version::RuleVersion;
 use tidegate_model::wire::ControllerPresence;
 
+use crate::once::{Once, OnceRecord};
 use crate::record::{Actor, EdgeRecord, Meta, PlacementRecord, RuleRecord, VersionRecord};
 use crate::rejection::Rejection;
 use crate::request::{Reply, Request};
@@ -29,6 +32,8 @@ pub enum Input {
         role: Role,
         /// What they want.
         request: Box<Request>,
+        /// In which way.
+        how: How,
     },
     /// A payload came from an edge, on its `up` or `presence` topic. The transport vouches for the edge's name.
     FromEdge {
@@ -41,6 +46,15 @@ pub enum Input {
     },
     /// A deadline may have passed.
     Tick,
+}
+
+/// In which way a request is to be handled.
+#[derive(Debug, Clone, Default)]
+pub struct How {
+    /// It is done once, however often it is sent.
+    pub once: Option<Once>,
+    /// Nothing is done: the answer says what would be. Such a request is not kept under its key.
+    pub dry_run: bool,
 }
 
 /// What follows from an input.
@@ -82,6 +96,10 @@ pub enum Write {
         /// The edge.
         edge: EdgeId,
     },
+    /// Keep the answer of a request that is done once.
+    PutAnswer(Box<OnceRecord>),
+    /// Forget such an answer.
+    RemoveAnswer(Digest),
 }
 
 /// Something to do once the writes are durable. Losing one to a crash loses nothing else: the difference between
@@ -108,6 +126,15 @@ pub enum Effect {
     },
     /// Tell the watchers that something changed.
     Notify(Event),
+    /// Count an action, or a removal (`None`), that ended.
+    Settled {
+        /// Which action.
+        action: Option<Action>,
+        /// How it ended.
+        code: Code,
+        /// Milliseconds since somebody wanted it, by the wall clock.
+        took_ms: i64,
+    },
     /// Say something in the log: a peer's message that could not be taken. Never quotes a payload.
     Warn {
         /// Which edge.

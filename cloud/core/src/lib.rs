@@ -12,10 +12,12 @@ mod controller;
 mod edge_message;
 mod io;
 mod link;
+mod once;
 mod placements;
 mod read;
 mod reconcile;
 mod record;
+mod rehearse;
 mod rejection;
 mod request;
 mod rules;
@@ -23,13 +25,18 @@ mod timers;
 mod view;
 
 pub use controller::{Controller, Settings};
-pub use io::{Deadline, Effect, Event, EventKind, Input, Output, ReplyTo, Write};
+pub use io::{Deadline, Effect, Event, EventKind, How, Input, Output, ReplyTo, Write};
+pub use once::{
+    InvalidKey, KEEP_ANSWER_MS, KeptAnswer, MAX_KEPT_ANSWERS, MAX_KEPT_BYTES, MAX_KEY_BYTES, Once, OnceKey,
+    OnceRecord,
+};
 pub use record::{
     Actor, EdgeRecord, Facts, Meta, Operation, PlacementRecord, Reported, RuleRecord, Settled, Snapshot,
     StoredSecret, Target, VersionRecord,
 };
+pub use rehearse::MAX_AFFECTED_SHOWN;
 pub use rejection::Rejection;
-pub use request::{Expect, Reply, Request, Saved, WhenOffline};
+pub use request::{Affected, Expect, Rehearsed, Reply, Request, Saved, WhenOffline};
 pub use view::{
     EdgeView, InFlightView, MAX_HELD_SHOWN, PlacementFilter, PlacementView, Reason, RuleFilter, RuleView,
     Summary, Tally, etag,

@@ -30,7 +30,7 @@ use crate::reconcile::Collected;
 use crate::timers::TimerKey;
 
 /// What is known of an edge as long as the process lives.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct EdgeLive {
     pub(crate) link: Link,
     pub(crate) session: Option<Session>,
@@ -72,7 +72,7 @@ impl Default for EdgeLive {
 }
 
 /// A session of an edge that stands.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Session {
     pub(crate) sid: SessionId,
     pub(crate) boot: Option<u64>,
@@ -83,7 +83,7 @@ pub(crate) struct Session {
 }
 
 /// What an edge said of a rule that the cloud never had: as much as its root is made of.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Unmanaged {
     pub(crate) want: Digest,
     pub(crate) running: Option<VersionDigest>,

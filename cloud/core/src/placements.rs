@@ -211,7 +211,7 @@ impl Controller {
         self.edges.insert(edge.clone(), Edge { record, live: EdgeLive::default() });
         turn.touch_edge(&edge);
         turn.tell_edge(&edge, format!("edge {edge} was created"));
-        Ok(Reply::Edge(self.edge(&edge).expect("it was created above")))
+        Ok(Reply::EdgeCreated(self.edge(&edge).expect("it was created above")))
     }
 
     pub(crate) fn remove_edge(
@@ -262,7 +262,7 @@ impl Controller {
         // What it holds was compared while actions were held: once more, now that the gap may be closed.
         self.edge_mut(edge).live.asked_at = None;
         self.ask_inventory(turn, edge);
-        Ok(Reply::Edge(self.edge(edge).expect("it was looked up above")))
+        Ok(Reply::EdgeConfirmed(self.edge(edge).expect("it was looked up above")))
     }
 }
 

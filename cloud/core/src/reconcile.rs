@@ -25,7 +25,7 @@ const MAX_PAGES: u32 =
     ((limits::MAX_RULES_PER_EDGE + limits::MAX_TOMBSTONES) / limits::INVENTORY_PAGE_RULES) as u32 + 1;
 
 /// The pages of an inventory that came so far.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Collected {
     root: Digest,
     pages: u32,

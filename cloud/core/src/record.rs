@@ -14,6 +14,8 @@ use tidegate_model::time::Wall;
 use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{Counters, DesiredRun, HelloLimits, RunReport};
 
+use crate::once::OnceRecord;
+
 /// Everything that a controller is restored from.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -25,6 +27,8 @@ pub struct Snapshot {
     pub edges: Vec<EdgeRecord>,
     /// All placements, removed ones included.
     pub placements: Vec<PlacementRecord>,
+    /// Answers of requests that are done once.
+    pub answers: Vec<OnceRecord>,
 }
 
 /// Facts about the controller itself.

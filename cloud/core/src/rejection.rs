@@ -107,6 +107,11 @@ pub enum Rejection {
         /// How many rules.
         count: usize,
     },
+    /// The key of a request that is done once belongs to another request.
+    #[error(
+        "this Idempotency-Key was used for another request within the last 24 hours; make a new key for each request, and keep it only to repeat the very same one"
+    )]
+    KeyReused,
     /// There is nothing to confirm.
     #[error("edge '{0}' is not ahead of the cloud; there is nothing to confirm")]
     NothingToConfirm(EdgeId),
@@ -129,6 +134,7 @@ impl Rejection {
             Self::Unsupported { .. } => Code::UnsupportedField,
             Self::Forbidden => Code::PolicyDenied,
             Self::Limit { .. } => Code::TooLarge,
+            Self::KeyReused => Code::Conflict,
         }
     }
 }

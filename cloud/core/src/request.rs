@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
-use tidegate_model::placement::Action;
+use tidegate_model::placement::{Action, IssueState};
 use tidegate_model::rule::{SecretInput, ValidRule};
 
+use crate::once::KeptAnswer;
 use crate::record::VersionRecord;
 use crate::view::{EdgeView, InFlightView, PlacementView, RuleView};
 
@@ -163,7 +164,39 @@ pub enum Reply {
         placement: PlacementView,
     },
     /// An edge was made known.
-    Edge(EdgeView),
+    EdgeCreated(EdgeView),
+    /// The state of an edge was confirmed.
+    EdgeConfirmed(EdgeView),
     /// An edge was forgotten.
     EdgeRemoved,
+    /// It was done before under the same key: what was answered then.
+    Replayed(KeptAnswer),
+    /// Nothing was done: what would be.
+    Rehearsed(Box<Rehearsed>),
+}
+
+/// What a request would do.
+#[derive(Debug, Clone)]
+pub struct Rehearsed {
+    /// What would be answered.
+    pub reply: Reply,
+    /// The placements that would change, at most [`crate::MAX_AFFECTED_SHOWN`].
+    pub affected: Vec<Affected>,
+    /// How many would change in all.
+    pub affected_total: u32,
+}
+
+/// A placement that a request would change.
+#[derive(Debug, Clone, Serialize)]
+pub struct Affected {
+    /// The rule.
+    pub rule: RuleName,
+    /// The edge.
+    pub edge: EdgeId,
+    /// Its issue state now; `None`: the rule is not there yet.
+    pub issue_state_before: Option<IssueState>,
+    /// A message would be sent to the edge at once.
+    pub sends: bool,
+    /// The placement as it would be; `None`: it would be gone.
+    pub after: Option<PlacementView>,
 }

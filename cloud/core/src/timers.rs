@@ -14,6 +14,8 @@ pub(crate) enum TimerKey {
     Hold(EdgeId),
     /// An operation on a placement.
     Operation(RuleId, EdgeId),
+    /// The oldest kept answer may be forgotten.
+    Answers,
 }
 
 impl TimerKey {
@@ -22,6 +24,7 @@ impl TimerKey {
             Self::Silence(_) => "an edge is silent",
             Self::Hold(_) => "a hold of an edge may end",
             Self::Operation(..) => "an operation waits for its edge",
+            Self::Answers => "a kept answer may be forgotten",
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post, put};
 use tidegate_broker::Health;
-use tidegate_cloud_core::{Actor, Rejection, Reply, Request};
+use tidegate_cloud_core::{How, Rejection, Reply, Request};
 use tidegate_model::placement::Role;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use crate::events::Events;
 use crate::run::CoreLink;
 use crate::store::Store;
 
+mod answer;
 mod body;
 mod caller;
 mod diff;
@@ -25,8 +26,10 @@ mod edges;
 mod etag;
 mod events;
 mod health;
+mod kind;
 mod listener;
 mod middleware;
+mod once;
 mod page;
 mod params;
 mod placements;
@@ -36,6 +39,7 @@ mod rules;
 mod tests;
 mod versions;
 
+use caller::Caller;
 pub(crate) use listener::Bounded;
 use problem::Problem;
 
@@ -78,8 +82,9 @@ impl App {
     }
 
     /// Asks the loop for a change; a refusal becomes a problem.
-    async fn change(&self, by: Actor, request: Request) -> Result<Reply, Problem> {
-        match self.core.request(by, ROLE, request).await? {
+    async fn change(&self, caller: Caller, dry_run: bool, request: Request) -> Result<Reply, Problem> {
+        let how = How { once: caller.once, dry_run };
+        match self.core.request(caller.by, ROLE, request, how).await? {
             Ok(reply) => Ok(*reply),
             Err(rejection) => Err(Problem::from(*rejection)),
         }
@@ -121,7 +126,9 @@ pub(crate) fn router(app: App) -> Router {
         .route("/readyz", get(health::ready))
         .fallback(middleware::no_such_path)
         .method_not_allowed_fallback(middleware::no_such_method)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), once::once))
         .layer(axum::middleware::from_fn_with_state(app.clone(), middleware::authenticate))
+        .layer(axum::middleware::from_fn(middleware::bounds))
         .layer(axum::middleware::from_fn(middleware::surround))
         .with_state(app)
 }

@@ -74,6 +74,7 @@ impl World {
                 | cloud::Effect::PublishPresence(_)
                 | cloud::Effect::Disconnect(_)
                 | cloud::Effect::Reply { .. }
+                | cloud::Effect::Settled { .. }
                 | cloud::Effect::Warn { .. } => None,
             })
             .collect();
@@ -113,7 +114,7 @@ impl World {
             }
             cloud::Effect::Notify(event) => self.note(|_| format!("  cloud: {}", event.text)),
             cloud::Effect::Warn { edge, what } => self.note(|_| format!("  cloud warns of {edge}: {what}")),
-            cloud::Effect::Disconnect(_) => {}
+            cloud::Effect::Disconnect(_) | cloud::Effect::Settled { .. } => {}
         }
     }
 
@@ -159,6 +160,7 @@ impl World {
             by: cloud::Actor { name: "sim".to_owned(), via: "api".to_owned() },
             role: Role::Operator,
             request: Box::new(request),
+            how: cloud::How::default(),
         };
         let output = core.handle(now, input);
         let refused =

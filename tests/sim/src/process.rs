@@ -43,6 +43,8 @@ pub struct CloudDisk {
     pub edges: BTreeMap<EdgeId, cloud::EdgeRecord>,
     /// Placements, removed ones included.
     pub placements: BTreeMap<(RuleId, EdgeId), cloud::PlacementRecord>,
+    /// Answers of requests that are done once.
+    pub answers: BTreeMap<tidegate_model::digest::Digest, cloud::OnceRecord>,
     /// Every version of every rule, as far as it is compared: only the number.
     pub versions: BTreeMap<RuleId, RuleVersion>,
 }
@@ -90,6 +92,12 @@ impl CloudDisk {
             Write::RemovePlacement { rule, edge } => {
                 self.placements.remove(&(rule, edge));
             }
+            Write::PutAnswer(record) => {
+                self.answers.insert(record.id, *record);
+            }
+            Write::RemoveAnswer(id) => {
+                self.answers.remove(&id);
+            }
         }
         Ok(())
     }
@@ -102,6 +110,7 @@ impl CloudDisk {
             rules: self.rules.values().cloned().collect(),
             edges: self.edges.values().cloned().collect(),
             placements: self.placements.values().cloned().collect(),
+            answers: self.answers.values().cloned().collect(),
         }
     }
 

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tidegate_cloud_core::{Controller, Expect, PlacementFilter, Request, Settings, WhenOffline};
 use tidegate_model::code::Code;
-use tidegate_model::ids::StoreId;
+use tidegate_model::ids::{RuleId, StoreId};
 use tidegate_model::placement::{Action, IssueState, Role, RunState};
+use tidegate_model::rule::SecretInput;
 use tidegate_model::version::RuleVersion;
 use tidegate_model::wire::By;
 
-use crate::world::{World, edge_id, rule_name};
+use crate::rehearse::rehearse;
+use crate::world::{World, content, edge_id, rule_name};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -45,6 +47,35 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
         1 => prop::sample::select(vec![1_000, 61_000, 400_000]).prop_map(Step::Pass),
     ]
+}
+
+/// The request that a step makes, if it makes one.
+fn request(step: &Step) -> Option<Request> {
+    let (rule, edge) = (rule_name("up"), edge_id());
+    Some(match step {
+        Step::Save(topic) => Request::SaveRule {
+            id: RuleId(uuid::Uuid::from_u128(1_000)),
+            content: Box::new(content("up", &format!("sensors/{topic}"), "")),
+            secret: SecretInput::Keep,
+            expect: Expect::Any,
+            note: String::new(),
+        },
+        Step::Place => Request::Place { rule, edge, vars: BTreeMap::new() },
+        Step::Unplace => Request::Unplace { rule, edge },
+        Step::Delete => Request::DeleteRule { rule, expect: Expect::Any },
+        Step::Act(action, queue) => {
+            let when_offline = if *queue { WhenOffline::Queue } else { WhenOffline::Refuse };
+            Request::Act { rule, edge, action: *action, when_offline }
+        }
+        Step::Apply
+        | Step::Fail(_)
+        | Step::Report(_)
+        | Step::Connect
+        | Step::Disconnect
+        | Step::Wipe
+        | Step::Restart
+        | Step::Pass(_) => return None,
+    })
 }
 
 fn take(world: &mut World, step: &Step) {
@@ -99,7 +130,21 @@ proptest! {
         let mut version = RuleVersion(1);
         let mut generations = BTreeMap::new();
         for step in &steps {
+            // What a request would do is what it does then.
+            let told = request(step).map(|request| rehearse(&mut world, request));
+            let writes_before = world.snapshot.clone();
             take(&mut world, step);
+            match &told {
+                Some(Ok(told)) => for affected in &told.affected {
+                    let shown = world.controller.placement(&affected.rule, &affected.edge, Role::Operator);
+                    let after = affected.after.as_ref();
+                    if let Some(shown) = shown {
+                        prop_assert_eq!(format!("{:?}", Some(&shown)), format!("{after:?}"));
+                    }
+                },
+                Some(Err(_)) => prop_assert_eq!(&world.snapshot.placements, &writes_before.placements),
+                None => {}
+            }
             let (restored, _) = Controller::restore(Settings::default(), world.snapshot.clone(), world.now);
             let all = |c: &Controller| c.placements(&PlacementFilter::default(), None, 10, Role::Operator).0;
             for (now, then) in all(&world.controller).iter().zip(all(&restored)) {

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test fails by panicking")]
 
 mod any_order;
+mod once;
 mod presence;
+mod rehearse;
 mod states;
 mod world;

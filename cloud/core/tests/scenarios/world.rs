@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_cloud_core::{
-    Actor, Controller, EdgeRecord, Effect, Expect, Input, Output, PlacementRecord, PlacementView, Rejection,
-    Reply, ReplyTo, Request, RuleRecord, Saved, Settings, Snapshot, WhenOffline, Write,
+    Actor, Controller, EdgeRecord, Effect, Expect, How, Input, OnceRecord, Output, PlacementRecord,
+    PlacementView, Rejection, Reply, ReplyTo, Request, RuleRecord, Saved, Settings, Snapshot, WhenOffline,
+    Write,
 };
 use tidegate_model::code::Code;
 use tidegate_model::digest::Digest;
@@ -117,7 +118,7 @@ impl World {
                 Effect::Reply { result, .. } => self.replies.push(result.map(|r| *r).map_err(|r| *r)),
                 Effect::Notify(_) => self.events += 1,
                 Effect::Warn { what, .. } => self.warnings.push(what),
-                Effect::PublishPresence(_) | Effect::Disconnect(_) => {}
+                Effect::Settled { .. } | Effect::PublishPresence(_) | Effect::Disconnect(_) => {}
             }
         }
     }
@@ -148,6 +149,10 @@ impl World {
     }
 
     pub fn ask(&mut self, request: Request) -> Result<Reply, Rejection> {
+        self.ask_how(request, How::default())
+    }
+
+    pub fn ask_how(&mut self, request: Request, how: How) -> Result<Reply, Rejection> {
         let by = Actor { name: "test".into(), via: "api".into() };
         self.replies.clear();
         self.input(Input::Request {
@@ -155,6 +160,7 @@ impl World {
             by,
             role: Role::Operator,
             request: Box::new(request),
+            how,
         });
         assert_eq!(self.replies.len(), 1, "every request is answered once");
         self.replies.remove(0)
@@ -416,6 +422,8 @@ fn write_to(snapshot: &mut Snapshot, write: Write) {
         Write::RemovePlacement { rule, edge } => {
             snapshot.placements.retain(|p| (p.rule, &p.edge) != (rule, &edge));
         }
+        Write::PutAnswer(record) => put(&mut snapshot.answers, *record, |a: &OnceRecord, b| a.id == b.id),
+        Write::RemoveAnswer(id) => snapshot.answers.retain(|a| a.id != id),
     }
 }
 

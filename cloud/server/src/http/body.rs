@@ -1,16 +1,21 @@
 //! Bodies: bounded, of a known content type, with no unknown field.
 
-use axum::body::{Body, to_bytes};
-use axum::http::{HeaderMap, StatusCode, header};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidegate_model::limits::MAX_RULE_TEXT_BYTES;
 use tidegate_model::rule::{Format, Limits, SecretInput, ValidRule, parse};
 
+use super::kind::Kind;
 use super::problem::{FieldError, Problem};
 
 /// Largest body, in bytes: as large as the largest text of a rule.
-const MAX_BODY_BYTES: usize = MAX_RULE_TEXT_BYTES;
+pub(super) const MAX_BODY_BYTES: usize = MAX_RULE_TEXT_BYTES;
+/// How long a body may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a body is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,41 +41,40 @@ fn content_type(headers: &HeaderMap) -> ContentType {
 }
 
 fn unsupported(wanted: &str) -> Problem {
-    let detail = format!("the Content-Type of this request is {wanted}");
-    let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    Problem::new(
-        status,
-        "unsupported-media-type",
-        "UNSUPPORTED_MEDIA_TYPE",
-        "Unsupported content type",
-        detail,
-    )
+    Problem::new(Kind::UnsupportedMediaType, format!("the Content-Type of this request is {wanted}"))
 }
 
-async fn text(body: Body) -> Result<String, Problem> {
-    let bytes = to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| {
+/// 413, with the bound.
+fn too_large() -> Problem {
+    Problem::new(Kind::TooLarge, format!("a body has at most {MAX_BODY_BYTES} bytes"))
+}
+
+/// Refuses at once what says itself that it is too large.
+pub(super) fn check_length(headers: &HeaderMap) -> Result<(), Problem> {
+    let said = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if said.is_some_and(|bytes| bytes > MAX_BODY_BYTES as u64) { Err(too_large()) } else { Ok(()) }
+}
+
+/// A body, whole and bounded.
+pub(super) async fn bytes(body: Body) -> Result<Bytes, Problem> {
+    let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await;
+    let read = read.map_err(|_| {
+        let detail = format!("the body was not there within {} s", BODY_TIMEOUT.as_secs());
+        Problem::new(Kind::RequestTimeout, detail)
+    })?;
+    read.map_err(|error| {
         let too_long =
             std::error::Error::source(&error).is_some_and(|s| s.is::<http_body_util::LengthLimitError>());
         if too_long {
-            let detail = format!("a body has at most {MAX_BODY_BYTES} bytes");
-            Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too-large",
-                "TOO_LARGE",
-                "The body is too large",
-                detail,
-            )
+            too_large()
         } else {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "bad-body",
-                "BAD_REQUEST",
-                "The body ended early",
-                "send it again",
-            )
+            Problem::new(Kind::BadBody, "the connection broke within the body")
         }
-    })?;
-    String::from_utf8(bytes.into())
+    })
+}
+
+async fn text(body: Body) -> Result<String, Problem> {
+    String::from_utf8(bytes(body).await?.into())
         .map_err(|_| Problem::invalid(vec![FieldError::field("", "not-utf8", "the body is not UTF-8")]))
 }
 

@@ -2,18 +2,18 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tidegate_cloud_core::{EdgeView, Rejection, Reply, Request};
 use tidegate_model::ids::EdgeId;
 
-use super::caller::{Caller, edge_id};
+use super::caller::{Caller, Path, edge_id};
 use super::page::{Page, total};
 use super::params::Params;
 use super::problem::{FieldError, Problem};
-use super::{App, body};
+use super::{App, answer, body};
 
 /// `GET /edges`
 pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<Response, Problem> {
@@ -53,20 +53,10 @@ pub(super) struct Create {
     id: String,
 }
 
-/// An edge that was made known, with the only sight of its credential.
-#[derive(Serialize)]
-struct Created<'a> {
-    #[serde(flatten)]
-    edge: EdgeView,
-    credential: &'a str,
-    /// Port of the controller's broker, for the agent's settings.
-    mqtt_port: u16,
-}
-
 /// `POST /edges`
 pub(super) async fn create(
     State(app): State<App>,
-    Caller(by): Caller,
+    caller: Caller,
     params: Params,
     headers: HeaderMap,
     body: Body,
@@ -79,42 +69,34 @@ pub(super) async fn create(
         tracing::error!(%error, "a credential could not be made");
         Problem::internal()
     })?;
-    let Reply::Edge(view) = app.change(by, Request::CreateEdge { edge, credential }).await? else {
-        return Err(Problem::internal());
-    };
-    let location = HeaderValue::from_str(&format!("/api/v1/edges/{}", view.id));
-    let body = Json(Created { edge: view, credential: token.reveal(), mqtt_port: app.mqtt_port });
-    let mut response = (StatusCode::CREATED, body).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(location) = location {
-        response.headers_mut().insert(header::LOCATION, location);
+    let reply = app.change(caller, false, Request::CreateEdge { edge, credential }).await?;
+    if let Reply::EdgeCreated(edge) = &reply {
+        return answer::send(answer::edge_created(edge, Some((token.reveal(), app.mqtt_port))));
     }
-    Ok(response)
+    answer::respond(&reply)
 }
 
 /// `DELETE /edges/{edge}?leave_running=`
 pub(super) async fn remove(
     State(app): State<App>,
-    Caller(by): Caller,
+    caller: Caller,
     Path(edge): Path<String>,
     mut params: Params,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let leave_running = params.flag("leave_running");
     params.finish()?;
     let edge = edge_id(&edge)?;
-    app.change(by, Request::RemoveEdge { edge, leave_running }).await?;
-    Ok(StatusCode::NO_CONTENT)
+    answer::respond(&app.change(caller, false, Request::RemoveEdge { edge, leave_running }).await?)
 }
 
 /// `POST /edges/{edge}/confirm`
 pub(super) async fn confirm(
     State(app): State<App>,
-    Caller(by): Caller,
+    caller: Caller,
     Path(edge): Path<String>,
     params: Params,
 ) -> Result<Response, Problem> {
     params.finish()?;
     let edge = edge_id(&edge)?;
-    app.change(by, Request::ConfirmEdge { edge: edge.clone() }).await?;
-    Ok(Json(view(&app, edge).await?).into_response())
+    answer::respond(&app.change(caller, false, Request::ConfirmEdge { edge }).await?)
 }

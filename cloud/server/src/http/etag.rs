@@ -1,10 +1,11 @@
 //! Entity tags and preconditions: who changes a rule says which one they saw.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use tidegate_cloud_core::Expect;
 use tidegate_model::ids::RuleName;
 
 use super::App;
+use super::kind::Kind;
 use super::problem::Problem;
 
 /// What a header of preconditions says.
@@ -46,12 +47,8 @@ pub(super) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
 pub(super) async fn required(app: &App, name: &RuleName, headers: &HeaderMap) -> Result<Expect, Problem> {
     match given(app, name, headers).await? {
         Expect::Any => Err(Problem::new(
-            StatusCode::PRECONDITION_REQUIRED,
-            "precondition-required",
-            "PRECONDITION_REQUIRED",
-            "A precondition is needed",
-            "read the rule and send its ETag as If-Match, so that no change of somebody else is overwritten; \
-             a new rule is made with If-None-Match: *",
+            Kind::PreconditionRequired,
+            "without a precondition the change of somebody else could be overwritten",
         )),
         expect @ (Expect::Absent | Expect::Etag(_)) => Ok(expect),
     }

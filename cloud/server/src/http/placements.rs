@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
-use serde_json::json;
-use tidegate_cloud_core::{PlacementFilter, PlacementView, Rejection, Reply, Request, WhenOffline};
+use tidegate_cloud_core::{PlacementFilter, PlacementView, Rejection, Request, WhenOffline};
 use tidegate_model::ids::{EdgeId, RuleName};
 use tidegate_model::placement::{Action, IssueState, RunState};
 
-use super::caller::{Caller, edge_id, rule_name};
+use super::caller::{Caller, Path, edge_id, rule_name};
+use super::kind::Kind;
 use super::page::{Page, total};
 use super::params::Params;
 use super::problem::Problem;
 use super::rules::{ISSUE_STATES, RUN_STATES, no_such_rule};
-use super::{App, ROLE, body};
+use super::{App, ROLE, answer, body};
 
 /// `GET /placements`
 pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<Response, Problem> {
@@ -97,45 +97,33 @@ pub(super) struct Place {
     vars: BTreeMap<String, String>,
 }
 
-/// `PUT /rules/{rule}/placements/{edge}`: nothing is sent before it is issued.
+/// `PUT /rules/{rule}/placements/{edge}?dry_run=`: nothing is sent before it is issued.
 pub(super) async fn place(
     State(app): State<App>,
-    Caller(by): Caller,
+    caller: Caller,
     Path((rule, edge)): Path<(String, String)>,
-    params: Params,
+    mut params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let dry_run = params.flag("dry_run");
     params.finish()?;
     let (rule, edge) = (rule_name(&rule)?, edge_id(&edge)?);
     let Place { vars } = body::json(&headers, body).await?;
-    let Reply::Placed { placement, created } = app.change(by, Request::Place { rule, edge, vars }).await?
-    else {
-        return Err(Problem::internal());
-    };
-    if created {
-        let location = location(&placement);
-        return Ok((StatusCode::CREATED, location, Json(placement)).into_response());
-    }
-    Ok(Json(placement).into_response())
+    answer::respond(&app.change(caller, dry_run, Request::Place { rule, edge, vars }).await?)
 }
 
-/// `DELETE /rules/{rule}/placements/{edge}`: 202 while the edge still has to hear of it, else 204.
+/// `DELETE /rules/{rule}/placements/{edge}?dry_run=`: 202 while the edge still has to hear of it, else 204.
 pub(super) async fn unplace(
     State(app): State<App>,
-    Caller(by): Caller,
+    caller: Caller,
     Path((rule, edge)): Path<(String, String)>,
-    params: Params,
+    mut params: Params,
 ) -> Result<Response, Problem> {
+    let dry_run = params.flag("dry_run");
     params.finish()?;
     let (rule, edge) = (rule_name(&rule)?, edge_id(&edge)?);
-    let Reply::Unplaced { pending } = app.change(by, Request::Unplace { rule, edge }).await? else {
-        return Err(Problem::internal());
-    };
-    if pending {
-        return Ok((StatusCode::ACCEPTED, Json(json!({ "pending": true }))).into_response());
-    }
-    Ok(StatusCode::NO_CONTENT.into_response())
+    answer::respond(&app.change(caller, dry_run, Request::Unplace { rule, edge }).await?)
 }
 
 /// What an action may say.
@@ -153,49 +141,29 @@ enum Offline {
     Queue,
 }
 
-/// `POST /placements/{rule}/{edge}/{issue|issue-again|sync|start|stop}?when_offline=`
+/// `POST /placements/{rule}/{edge}/{issue|issue-again|sync|start|stop}?when_offline=&dry_run=`
 pub(super) async fn act(
     State(app): State<App>,
-    Caller(by): Caller,
+    caller: Caller,
     Path((rule, edge, action)): Path<(String, String, String)>,
     mut params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let offline = params.word::<Offline>("when_offline", "refuse, queue");
+    let dry_run = params.flag("dry_run");
     params.finish()?;
     let (rule, edge) = (rule_name(&rule)?, edge_id(&edge)?);
     let Some(action) = Action::ALL.into_iter().find(|known| known.as_str().replace('_', "-") == action)
     else {
         let detail = "an action is one of issue, issue-again, sync, start, stop";
-        return Err(Problem::not_found("unknown-action", "UNKNOWN_ACTION", detail));
+        return Err(Problem::new(Kind::UnknownAction, detail));
     };
     let Act { when_offline } = body::json(&headers, body).await?;
     let when_offline = match offline.or(when_offline) {
         None | Some(Offline::Refuse) => WhenOffline::Refuse,
         Some(Offline::Queue) => WhenOffline::Queue,
     };
-    match app.change(by, Request::Act { rule, edge, action, when_offline }).await? {
-        Reply::Acted { operation, placement } => {
-            let location = location(&placement);
-            let body = Json(json!({ "operation": operation, "placement": placement }));
-            Ok((StatusCode::ACCEPTED, location, body).into_response())
-        }
-        // It was so already: nothing was sent, and nobody has to wait.
-        Reply::Already { placement } => {
-            Ok(Json(json!({ "operation": null, "placement": placement })).into_response())
-        }
-        Reply::Rule { .. }
-        | Reply::Deleted
-        | Reply::Placed { .. }
-        | Reply::Unplaced { .. }
-        | Reply::Edge(_)
-        | Reply::EdgeRemoved => Err(Problem::internal()),
-    }
-}
-
-fn location(placement: &PlacementView) -> HeaderMap {
-    let path = format!("/api/v1/placements/{}/{}", placement.rule, placement.edge);
-    let value = HeaderValue::from_str(&path);
-    value.map(|value| HeaderMap::from_iter([(header::LOCATION, value)])).unwrap_or_default()
+    let request = Request::Act { rule, edge, action, when_offline };
+    answer::respond(&app.change(caller, dry_run, request).await?)
 }

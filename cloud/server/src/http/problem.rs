@@ -1,14 +1,16 @@
 //! Every error of the API: RFC 9457 problem+json, built here and nowhere else.
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tidegate_cloud_core::Rejection;
 use tidegate_model::code::Code;
+use tidegate_model::ids::EdgeId;
 use tidegate_model::placement::Allowed;
 use tidegate_model::rule::Problems;
 
+use super::kind::Kind;
 use crate::run::Stopped;
 use crate::store::StoreError;
 
@@ -16,26 +18,47 @@ use crate::store::StoreError;
 #[derive(Debug, Clone)]
 pub(super) struct Problem(Box<Inner>);
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 struct Inner {
+    kind: Kind,
+    detail: String,
+    /// In place of the kind's.
+    next: Option<String>,
+    errors: Vec<FieldError>,
+    current_etag: Option<String>,
+    actions: Vec<Allowed>,
+    retry_after_s: Option<u64>,
+}
+
+/// An error of the API (RFC 9457, `application/problem+json`).
+#[derive(Debug, Serialize)]
+pub(super) struct ProblemBody {
+    /// The kind, as a path; docs/operations.md lists them all.
     #[serde(rename = "type")]
     kind: String,
+    /// The kind, for people.
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// What happened and why.
     detail: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    instance: Option<String>,
-    code: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<String>,
+    /// What to do.
+    next: String,
+    /// The path that was asked for.
+    instance: String,
+    /// The kind, for programs.
+    code: &'static str,
+    /// The request, as the controller's log names it.
+    request_id: String,
+    /// Everything that is wrong with what was sent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
+    /// The rule's ETag now, where it was changed in between; without quotes.
     #[serde(skip_serializing_if = "Option::is_none")]
     current_etag: Option<String>,
+    /// What is possible now, where the state does not allow an action.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     actions: Vec<Allowed>,
-    #[serde(skip)]
-    allow_retry: bool,
 }
 
 /// One thing that is wrong with what was sent.
@@ -43,14 +66,23 @@ struct Inner {
 pub(super) struct FieldError {
     /// JSON pointer into the body; empty for the whole body, or for a parameter of the query.
     pub(super) pointer: String,
+    /// The parameter of the query.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) parameter: Option<String>,
+    /// The edge on which a rule does not fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) edge: Option<EdgeId>,
+    /// The line of the body, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) line: Option<u32>,
+    /// The column, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) column: Option<u32>,
+    /// What is wrong, for programs.
     pub(super) code: String,
+    /// What is wrong, for people.
     pub(super) detail: String,
+    /// How to mend it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) help: String,
 }
@@ -61,6 +93,7 @@ impl FieldError {
         Self {
             pointer: pointer.to_owned(),
             parameter: None,
+            edge: None,
             line: None,
             column: None,
             code: code.to_owned(),
@@ -80,6 +113,7 @@ pub(super) fn field_errors(problems: &Problems) -> Vec<FieldError> {
     let listed = problems.iter().map(|problem| FieldError {
         pointer: problem.place.pointer.clone(),
         parameter: None,
+        edge: None,
         line: problem.place.line,
         column: problem.place.column,
         code: problem.code.to_owned(),
@@ -90,26 +124,16 @@ pub(super) fn field_errors(problems: &Problems) -> Vec<FieldError> {
 }
 
 impl Problem {
-    /// A problem whose type is `/problems/{kind}`.
-    pub(super) fn new(
-        status: StatusCode,
-        kind: &str,
-        code: &str,
-        title: &'static str,
-        detail: impl Into<String>,
-    ) -> Self {
+    /// A problem of this kind. The detail says what happened and why.
+    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self(Box::new(Inner {
-            kind: format!("/problems/{kind}"),
-            title,
-            status: status.as_u16(),
+            kind,
             detail: detail.into(),
-            instance: None,
-            code: code.to_owned(),
-            request_id: None,
+            next: None,
             errors: Vec::new(),
             current_etag: None,
             actions: Vec::new(),
-            allow_retry: false,
+            retry_after_s: (kind == Kind::Unavailable).then_some(1),
         }))
     }
 
@@ -128,8 +152,8 @@ impl Problem {
 
     /// The same as 412, where the caller made it a precondition that nothing is there.
     pub(super) fn failed_precondition(mut self, create_only: bool) -> Self {
-        if create_only && self.0.status == StatusCode::CONFLICT.as_u16() {
-            self.0.status = StatusCode::PRECONDITION_FAILED.as_u16();
+        if create_only && self.0.kind == Kind::RuleExists {
+            self.0.kind = Kind::AlreadyThere;
         }
         self
     }
@@ -140,55 +164,43 @@ impl Problem {
             let more = errors.len() - 1;
             if more == 0 { first.detail.clone() } else { format!("{} (and {more} more)", first.detail) }
         });
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        Self::new(status, "invalid-request", "BAD_REQUEST", "The request is not valid", detail)
-            .with_errors(errors)
+        Self::new(Kind::InvalidRequest, detail).with_errors(errors)
     }
 
     /// 422: the rule is wrong.
     pub(super) fn invalid_rule(problems: &Problems) -> Self {
         let count = problems.len();
         let detail = format!("the rule has {count} problem{}", if count == 1 { "" } else { "s" });
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        Self::new(status, "invalid-rule", Code::InvalidConfig.as_str(), "The rule is not valid", detail)
-            .with_errors(field_errors(problems))
-    }
-
-    /// 404, or what a request for something that is not there gets.
-    pub(super) fn not_found(kind: &str, code: &str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, kind, code, "Not found", detail)
-    }
-
-    /// 401.
-    pub(super) fn unauthenticated(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "UNAUTHENTICATED", "A token is needed", detail)
-    }
-
-    /// 403.
-    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "FORBIDDEN", "Not allowed", detail)
+        Self::new(Kind::InvalidRule, detail).with_errors(field_errors(problems))
     }
 
     /// 503: it may work a little later.
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        let mut problem = Self::new(status, "unavailable", "UNAVAILABLE", "Not available now", detail);
-        problem.0.allow_retry = true;
-        problem
+        Self::new(Kind::Unavailable, detail)
     }
 
     /// 500: a defect; the log knows more under the request's id.
     pub(super) fn internal() -> Self {
-        let status = StatusCode::INTERNAL_SERVER_ERROR;
-        let detail = "this is a defect of tidegate; its log tells more under this request id";
-        Self::new(status, "internal", Code::Internal.as_str(), "Internal error", detail)
+        Self::new(Kind::Internal, "this is a defect of tidegate; its log tells more under this request id")
     }
 
     /// The whole response, for this request.
-    pub(super) fn render(mut self, path: &str, request_id: &str, mut response: Response) -> Response {
-        self.0.instance = Some(path.to_owned());
-        self.0.request_id = Some(request_id.to_owned());
-        let body = serde_json::to_vec(&self.0).expect("texts and numbers under text keys are always JSON");
+    pub(super) fn render(self, path: &str, request_id: &str, mut response: Response) -> Response {
+        let Inner { kind, detail, next, errors, current_etag, actions, retry_after_s: _ } = *self.0;
+        let shown = ProblemBody {
+            kind: format!("/problems/{}", kind.slug()),
+            title: kind.title(),
+            status: kind.status().as_u16(),
+            detail,
+            next: next.unwrap_or_else(|| kind.next().to_owned()),
+            instance: path.to_owned(),
+            code: kind.code(),
+            request_id: request_id.to_owned(),
+            errors,
+            current_etag,
+            actions,
+        };
+        let body = serde_json::to_vec(&shown).expect("texts and numbers under text keys are always JSON");
         let headers = response.headers_mut();
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -200,14 +212,14 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = status.into_response();
-        if status == StatusCode::UNAUTHORIZED {
+        let mut response = self.0.kind.status().into_response();
+        let headers = response.headers_mut();
+        if self.0.kind == Kind::Unauthenticated {
             let challenge = HeaderValue::from_static("Bearer realm=\"tidegate\"");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if self.0.allow_retry {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.0.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response.extensions_mut().insert(self);
         response
@@ -229,57 +241,40 @@ impl From<StoreError> for Problem {
 
 /// The problem of a refusal.
 pub(super) fn of_rejection(rejection: &Rejection) -> Problem {
-    use StatusCode as S;
-    let code = rejection.code();
-    let (status, kind, title) = match rejection {
-        Rejection::NoSuchRule(_) => (S::NOT_FOUND, "unknown-rule", "No such rule"),
-        Rejection::NoSuchEdge(_) => (S::NOT_FOUND, "unknown-edge", "No such edge"),
-        Rejection::NoSuchPlacement { .. } => {
-            (S::NOT_FOUND, "unknown-placement", "The rule is not on this edge")
-        }
-        Rejection::RuleExists(_) => (S::CONFLICT, "rule-exists", "The rule exists already"),
-        Rejection::EdgeExists(_) => (S::CONFLICT, "edge-exists", "The edge exists already"),
-        Rejection::VersionConflict { .. } => {
-            (S::PRECONDITION_FAILED, "version-conflict", "The rule was changed in between")
-        }
-        Rejection::Invalid(_) => (S::UNPROCESSABLE_ENTITY, "invalid-rule", "The rule is not valid"),
-        Rejection::InvalidOnEdge { .. } => {
-            (S::UNPROCESSABLE_ENTITY, "invalid-on-edge", "The rule does not fit this edge")
-        }
-        Rejection::ClientIdClash { .. } => {
-            (S::UNPROCESSABLE_ENTITY, "client-id-clash", "Another rule uses this client id")
-        }
-        Rejection::NotAllowed { refused, .. } => {
-            let status = S::from_u16(refused.code.number()).unwrap_or(S::CONFLICT);
-            if refused.code == Code::EdgeOffline {
-                (status, "edge-offline", "The edge is offline")
-            } else if refused.code == Code::CloudBehind {
-                (status, "cloud-behind", "The edge is ahead of the cloud")
-            } else if refused.code == Code::DuplicateEdge {
-                (status, "duplicate-edge", "Two gateways use this identity")
-            } else if refused.code == Code::Busy {
-                (S::CONFLICT, "busy", "Something else is under way")
-            } else {
-                (status, "not-allowed", "Not possible in this state")
-            }
-        }
-        Rejection::Unsupported { .. } => {
-            (S::UNPROCESSABLE_ENTITY, "unsupported-field", "The agent is too old for this rule")
-        }
-        Rejection::Forbidden => (S::FORBIDDEN, "forbidden", "Not allowed"),
-        Rejection::Limit { .. } => (S::UNPROCESSABLE_ENTITY, "limit", "A bound would be passed"),
-        Rejection::EdgeInUse { .. } => (S::CONFLICT, "edge-in-use", "Rules are on this edge"),
-        Rejection::NothingToConfirm(_) => (S::CONFLICT, "nothing-to-confirm", "There is nothing to confirm"),
+    let kind = match rejection {
+        Rejection::NoSuchRule(_) => Kind::UnknownRule,
+        Rejection::NoSuchEdge(_) => Kind::UnknownEdge,
+        Rejection::NoSuchPlacement { .. } => Kind::UnknownPlacement,
+        Rejection::RuleExists(_) => Kind::RuleExists,
+        Rejection::EdgeExists(_) => Kind::EdgeExists,
+        Rejection::VersionConflict { .. } => Kind::VersionConflict,
+        Rejection::Invalid(_) => Kind::InvalidRule,
+        Rejection::InvalidOnEdge { .. } => Kind::InvalidOnEdge,
+        Rejection::ClientIdClash { .. } => Kind::ClientIdClash,
+        Rejection::NotAllowed { refused, .. } => of_refused(refused.code),
+        Rejection::Unsupported { .. } => Kind::UnsupportedField,
+        Rejection::Forbidden => Kind::Forbidden,
+        Rejection::Limit { .. } => Kind::Limit,
+        Rejection::EdgeInUse { .. } => Kind::EdgeInUse,
+        Rejection::KeyReused => Kind::KeyReused,
+        Rejection::NothingToConfirm(_) => Kind::NothingToConfirm,
     };
-    let mut problem = Problem::new(status, kind, code.as_str(), title, rejection.to_string());
+    let mut problem = Problem::new(kind, rejection.to_string());
     match rejection {
-        Rejection::Invalid(problems) | Rejection::InvalidOnEdge { problems, .. } => {
+        Rejection::Invalid(problems) => problem.0.errors = field_errors(problems),
+        Rejection::InvalidOnEdge { edge, problems, .. } => {
             problem.0.errors = field_errors(problems);
+            problem.0.errors.iter_mut().for_each(|error| error.edge = Some(edge.clone()));
         }
         Rejection::VersionConflict { current_etag, .. } => {
-            problem.0.current_etag = Some(current_etag.clone())
+            problem.0.current_etag = Some(current_etag.clone());
         }
-        Rejection::NotAllowed { actions, .. } => problem.0.actions = actions.clone(),
+        Rejection::NotAllowed { refused, actions, .. } => {
+            problem.0.actions = actions.clone();
+            if refused.code == Code::PolicyDenied {
+                problem.0.next = Some("ask somebody who may do this".to_owned());
+            }
+        }
         Rejection::NoSuchRule(_)
         | Rejection::NoSuchEdge(_)
         | Rejection::NoSuchPlacement { .. }
@@ -290,7 +285,25 @@ pub(super) fn of_rejection(rejection: &Rejection) -> Problem {
         | Rejection::Forbidden
         | Rejection::Limit { .. }
         | Rejection::EdgeInUse { .. }
+        | Rejection::KeyReused
         | Rejection::NothingToConfirm(_) => {}
     }
     problem
+}
+
+/// The kind of a refusal because of a placement's state.
+fn of_refused(code: Code) -> Kind {
+    if code == Code::EdgeOffline {
+        Kind::EdgeOffline
+    } else if code == Code::CloudBehind {
+        Kind::CloudBehind
+    } else if code == Code::DuplicateEdge {
+        Kind::DuplicateEdge
+    } else if code == Code::Busy {
+        Kind::Busy
+    } else if code == Code::PolicyDenied {
+        Kind::Forbidden
+    } else {
+        Kind::NotAllowed
+    }
 }

@@ -4,21 +4,20 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use serde::Serialize;
 use serde_json::json;
-use tidegate_cloud_core::{Controller, Expect, PlacementFilter, Reply, Request, RuleFilter, RuleView, Saved};
+use tidegate_cloud_core::{Controller, Expect, PlacementFilter, Request, RuleFilter};
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::placement::{IssueState, RunState};
 use tidegate_model::rule::{Rendered, Route, SecretInput, ValidRule};
 
-use super::caller::{Caller, rule_name};
+use super::caller::{Caller, Path, rule_name};
 use super::page::{Page, total};
 use super::params::Params;
 use super::problem::{FieldError, Problem, field_errors};
-use super::{App, ROLE, body, etag};
+use super::{App, ROLE, answer, body, etag};
 
 /// Longest note of a version, in bytes.
 pub(super) const MAX_NOTE_BYTES: usize = 1_024;
@@ -31,14 +30,6 @@ const MAX_QUERY_BYTES: usize = 64;
 pub(super) const ISSUE_STATES: &str = "not_issued, issued, updates_not_issued, failed";
 /// Words of the run state.
 pub(super) const RUN_STATES: &str = "not_running, running, paused_manual, paused_fault";
-
-/// A rule that was saved.
-#[derive(Serialize)]
-struct SavedRule {
-    #[serde(flatten)]
-    rule: RuleView,
-    saved: Saved,
-}
 
 /// `GET /rules`
 pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<Response, Problem> {
@@ -67,18 +58,18 @@ pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<R
     page.answer(items, |rule| rule.name.to_string(), more)
 }
 
-/// `POST /rules?note=`
+/// `POST /rules?note=&dry_run=`
 pub(super) async fn create(
     State(app): State<App>,
-    Caller(by): Caller,
+    caller: Caller,
     mut params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let note = note(&mut params);
+    let (note, dry_run) = (note(&mut params), params.flag("dry_run"));
     params.finish()?;
     let (content, secret) = body::rule(&headers, body).await?;
-    save(&app, by, content, secret, Expect::Absent, note).await
+    save(&app, caller, dry_run, content, secret, Expect::Absent, note).await
 }
 
 /// `GET /rules/{rule}`
@@ -104,37 +95,37 @@ pub(super) async fn get(
     Ok(response)
 }
 
-/// `PUT /rules/{rule}?note=`
+/// `PUT /rules/{rule}?note=&dry_run=`
 pub(super) async fn put(
     State(app): State<App>,
-    Caller(by): Caller,
+    caller: Caller,
     Path(rule): Path<String>,
     mut params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let note = note(&mut params);
+    let (note, dry_run) = (note(&mut params), params.flag("dry_run"));
     params.finish()?;
     let name = rule_name(&rule)?;
     let create_only = etag::create_only(&headers);
     let expect = if create_only { Expect::Absent } else { etag::required(&app, &name, &headers).await? };
     let (content, secret) = body::rule(&headers, body).await?;
     same_name(&name, &content)?;
-    save(&app, by, content, secret, expect, note)
+    save(&app, caller, dry_run, content, secret, expect, note)
         .await
         .map_err(|problem| problem.failed_precondition(create_only))
 }
 
-/// `PATCH /rules/{rule}?note=`
+/// `PATCH /rules/{rule}?note=&dry_run=`
 pub(super) async fn patch(
     State(app): State<App>,
-    Caller(by): Caller,
+    caller: Caller,
     Path(rule): Path<String>,
     mut params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let note = note(&mut params);
+    let (note, dry_run) = (note(&mut params), params.flag("dry_run"));
     params.finish()?;
     let name = rule_name(&rule)?;
     let expect = etag::required(&app, &name, &headers).await?;
@@ -144,22 +135,22 @@ pub(super) async fn patch(
     let current = found.ok_or_else(|| no_such_rule(&name))?;
     let (content, secret) = body::patched(current.content, patch)?;
     same_name(&name, &content)?;
-    save(&app, by, content, secret, expect, note).await
+    save(&app, caller, dry_run, content, secret, expect, note).await
 }
 
-/// `DELETE /rules/{rule}`
+/// `DELETE /rules/{rule}?dry_run=`
 pub(super) async fn delete(
     State(app): State<App>,
-    Caller(by): Caller,
+    caller: Caller,
     Path(rule): Path<String>,
-    params: Params,
+    mut params: Params,
     headers: HeaderMap,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
+    let dry_run = params.flag("dry_run");
     params.finish()?;
     let rule = rule_name(&rule)?;
     let expect = etag::required(&app, &rule, &headers).await?;
-    app.change(by, Request::DeleteRule { rule, expect }).await?;
-    Ok(StatusCode::NO_CONTENT)
+    answer::respond(&app.change(caller, dry_run, Request::DeleteRule { rule, expect }).await?)
 }
 
 /// `POST /rules/check?edge=`: nothing is saved. Shows the effective topics on `edge` (several with commas), else on
@@ -236,32 +227,16 @@ fn effective(edge: &EdgeId, rendered: &Rendered) -> serde_json::Value {
 
 async fn save(
     app: &App,
-    by: tidegate_cloud_core::Actor,
+    caller: Caller,
+    dry_run: bool,
     content: ValidRule,
     secret: SecretInput,
     expect: Expect,
     note: String,
 ) -> Result<Response, Problem> {
     let id = RuleId(uuid::Uuid::now_v7());
-    let reply =
-        app.change(by, Request::SaveRule { id, content: Box::new(content), secret, expect, note }).await?;
-    saved(reply)
-}
-
-/// The answer to a save or a restore.
-pub(super) fn saved(reply: Reply) -> Result<Response, Problem> {
-    let Reply::Rule { rule, saved } = reply else { return Err(Problem::internal()) };
-    let status = match saved {
-        Saved::Created => StatusCode::CREATED,
-        Saved::Changed | Saved::Unchanged => StatusCode::OK,
-    };
-    let (tag, location) = (etag::value(&rule.etag), format!("/api/v1/rules/{}", rule.name));
-    let mut response = (status, Json(SavedRule { rule, saved })).into_response();
-    response.headers_mut().insert(header::ETAG, tag);
-    if let (Saved::Created, Ok(location)) = (saved, HeaderValue::from_str(&location)) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    let request = Request::SaveRule { id, content: Box::new(content), secret, expect, note };
+    answer::respond(&app.change(caller, dry_run, request).await?)
 }
 
 /// Takes the author's note on a change.

@@ -1,7 +1,9 @@
 //! The API through its router, over the store in memory; no socket.
 
 mod conventions;
+mod dry_run;
 mod harness;
+mod once;
 mod placements;
 mod rules;
 mod secrets;

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
@@ -12,12 +12,13 @@ use tidegate_model::ids::{RuleId, RuleName};
 use tidegate_model::time::Wall;
 use tidegate_model::version::RuleVersion;
 
-use super::caller::{Caller, rule_name};
+use super::caller::{Caller, Path, rule_name};
+use super::kind::Kind;
 use super::page::{Page, total};
 use super::params::Params;
 use super::problem::{FieldError, Problem};
-use super::rules::{MAX_NOTE_BYTES, no_such_rule, saved};
-use super::{App, body, diff, etag};
+use super::rules::{MAX_NOTE_BYTES, no_such_rule};
+use super::{App, answer, body, diff, etag};
 
 /// `GET /rules/{rule}/versions`: newest first.
 pub(super) async fn list(
@@ -87,15 +88,16 @@ pub(super) struct Restore {
     note: String,
 }
 
-/// `POST /rules/{rule}/restore`: a new version with an old one's content.
+/// `POST /rules/{rule}/restore?dry_run=`: a new version with an old one's content.
 pub(super) async fn restore(
     State(app): State<App>,
-    Caller(by): Caller,
+    caller: Caller,
     Path(rule): Path<String>,
-    params: Params,
+    mut params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let dry_run = params.flag("dry_run");
     params.finish()?;
     let name = rule_name(&rule)?;
     let expect = etag::given(&app, &name, &headers).await?;
@@ -106,7 +108,8 @@ pub(super) async fn restore(
     }
     let (id, _) = identity(&app, &name).await?;
     let from = Box::new(read(&app, &name, id, RuleVersion(version)).await?);
-    saved(app.change(by, Request::RestoreRule { rule: name, from, expect, note }).await?)
+    let request = Request::RestoreRule { rule: name, from, expect, note };
+    answer::respond(&app.change(caller, dry_run, request).await?)
 }
 
 /// A rule's identity and newest version.
@@ -128,7 +131,7 @@ async fn read(
 
 fn no_such_version(name: &RuleName, version: impl std::fmt::Display) -> Problem {
     let detail = format!("rule '{name}' has no version {version}");
-    Problem::not_found("unknown-version", "UNKNOWN_VERSION", detail)
+    Problem::new(Kind::UnknownVersion, detail)
 }
 
 fn show(record: &VersionRecord, with_content: bool) -> Value {

@@ -1,7 +1,7 @@
 //! The way into the loop: two bounded channels, one for what edges say and one for what people want.
 
 use tidegate_broker::TapResult;
-use tidegate_cloud_core::{Actor, Controller, Rejection, Reply, Request};
+use tidegate_cloud_core::{Actor, Controller, How, Rejection, Reply, Request};
 use tidegate_model::ids::EdgeId;
 use tidegate_model::placement::Role;
 use tidegate_model::time::Now;
@@ -24,7 +24,7 @@ type Look = Box<dyn FnOnce(&Controller, Now) + Send>;
 /// Something for the loop.
 pub(crate) enum Call {
     /// A change.
-    Request { by: Actor, role: Role, request: Box<Request>, answer: oneshot::Sender<Answer> },
+    Request { by: Actor, role: Role, request: Box<Request>, how: How, answer: oneshot::Sender<Answer> },
     /// A look; done when everything before it is durable.
     Read(Look),
 }
@@ -60,10 +60,16 @@ pub(crate) fn channel() -> (CoreLink, Inbox) {
 }
 
 impl CoreLink {
-    /// Asks for a change; returns when it is durable, or refused.
-    pub(crate) async fn request(&self, by: Actor, role: Role, request: Request) -> Result<Answer, Stopped> {
+    /// Asks for a change, in this way; returns when it is durable, or refused.
+    pub(crate) async fn request(
+        &self,
+        by: Actor,
+        role: Role,
+        request: Request,
+        how: How,
+    ) -> Result<Answer, Stopped> {
         let (answer, answered) = oneshot::channel();
-        let call = Call::Request { by, role, request: Box::new(request), answer };
+        let call = Call::Request { by, role, request: Box::new(request), how, answer };
         self.calls.send(call).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
     }

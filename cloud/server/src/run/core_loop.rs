@@ -110,11 +110,11 @@ impl CoreLoop {
     fn call(&mut self, batch: &mut Batch, call: Call) {
         batch.size += 1;
         match call {
-            Call::Request { by, role, request, answer } => {
+            Call::Request { by, role, request, how, answer } => {
                 batch.next_reply += 1;
                 let reply_to = ReplyTo(batch.next_reply);
                 batch.answers.insert(reply_to, answer);
-                let input = Input::Request { reply_to, by, role, request };
+                let input = Input::Request { reply_to, by, role, request, how };
                 let output = self.controller.handle(self.clock.now(), input);
                 batch.add(output);
             }
@@ -152,6 +152,7 @@ impl CoreLoop {
                     );
                     self.events.publish(&event);
                 }
+                Effect::Settled { .. } => {}
                 Effect::Warn { edge, what } => tracing::warn!(edge.id = %edge, "{what}"),
             }
         }

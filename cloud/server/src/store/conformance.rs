@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use tidegate_cloud_core::{
-    Actor, EdgeRecord, Facts, Meta, PlacementRecord, RuleRecord, StoredSecret, Target, VersionRecord, Write,
+    Actor, EdgeRecord, Facts, KeptAnswer, Meta, OnceRecord, PlacementRecord, RuleRecord, StoredSecret,
+    Target, VersionRecord, Write,
 };
 use tidegate_model::digest::Digest;
 use tidegate_model::ids::{EdgeId, RuleId};
@@ -131,6 +132,36 @@ async fn what_is_written_is_loaded(store: &dyn Store) {
     store.health().await.unwrap();
 }
 
+fn answer(number: u8, bytes: usize) -> OnceRecord {
+    OnceRecord {
+        id: Digest::of(&[number]),
+        request: Digest::of(b"request"),
+        at: Wall(7),
+        answer: KeptAnswer {
+            status: 201,
+            headers: vec![("etag".to_owned(), "\"1-aa\"".to_owned())],
+            body: "ä".repeat(bytes),
+        },
+    }
+}
+
+async fn an_answer_is_kept_with_what_it_answers(store: &dyn Store) {
+    let (a, b) = (answer(1, 40_000), answer(2, 0));
+    let put = |record: &OnceRecord| Write::PutAnswer(Box::new(record.clone()));
+    store.apply(vec![put_rule(1, 1, None), put(&a), put(&b)]).await.unwrap();
+    let mut expected = vec![a.clone(), b.clone()];
+    expected.sort_by_key(|record| record.id);
+    assert_eq!(store.load().await.unwrap().answers, expected);
+    // With a change that is refused its answer is not there either.
+    let refused = store.apply(vec![put(&answer(3, 1)), put_rule(1, 1, None)]).await;
+    assert!(matches!(refused, Err(StoreError::Conflict { .. })));
+    store
+        .apply(vec![Write::RemoveAnswer(a.id), Write::RemoveAnswer(Digest::of(b"never there"))])
+        .await
+        .unwrap();
+    assert_eq!(store.load().await.unwrap().answers, [b]);
+}
+
 async fn a_conflict_applies_nothing(store: &dyn Store) {
     store.apply(vec![put_rule(1, 1, None)]).await.unwrap();
     for (expect, found) in [(None, 1), (Some(2), 1)] {
@@ -213,6 +244,7 @@ async fn an_export_fills_another_store(store: &dyn Store, empty: &dyn Store) {
         put_rule(1, 250, None),
         Write::PutEdge(Box::new(edge("gw-1"))),
         Write::PutPlacement(Box::new(placement(1, "gw-1", 20_000))),
+        Write::PutAnswer(Box::new(answer(1, 10))),
     ]);
     store.apply(writes).await.unwrap();
     let exported = export_to(store, file.clone()).await.unwrap();
@@ -237,6 +269,8 @@ async fn an_export_fills_another_store(store: &dyn Store, empty: &dyn Store) {
         (there.meta, there.rules, there.edges, there.placements),
         (here.meta, here.rules, here.edges, here.placements)
     );
+    // An export is a backup or a move: what was answered in the last hours stays behind (docs/adr/0010).
+    assert_eq!((there.answers.len(), here.answers.len()), (1, 0));
     assert_eq!(empty.version(rule(1, 1).id, RuleVersion(77)).await.unwrap().unwrap(), version(1, 77));
     assert!(import_from(empty, file).await.unwrap_err().to_string().contains("not empty"));
 }
@@ -250,6 +284,12 @@ macro_rules! suite {
             async fn what_is_written_is_loaded() {
                 let (_dir, store) = $store.await;
                 super::what_is_written_is_loaded(&store).await;
+            }
+
+            #[tokio::test]
+            async fn an_answer_is_kept_with_what_it_answers() {
+                let (_dir, store) = $store.await;
+                super::an_answer_is_kept_with_what_it_answers(&store).await;
             }
 
             #[tokio::test]

@@ -35,7 +35,9 @@ pub(super) fn check<E: From<StoreError>>(
             | Write::PutEdge(_)
             | Write::RemoveEdge(_)
             | Write::PutPlacement(_)
-            | Write::RemovePlacement { .. } => {}
+            | Write::RemovePlacement { .. }
+            | Write::PutAnswer(_)
+            | Write::RemoveAnswer(_) => {}
         }
     }
     Ok(())

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tidegate_cloud_core::{EdgeRecord, Meta, PlacementRecord, RuleRecord, Snapshot, VersionRecord, Write};
+use tidegate_cloud_core::{
+    EdgeRecord, Meta, OnceRecord, PlacementRecord, RuleRecord, Snapshot, VersionRecord, Write,
+};
+use tidegate_model::digest::Digest;
 use tidegate_model::ids::{EdgeId, RuleId};
 use tidegate_model::version::RuleVersion;
 
@@ -22,6 +25,7 @@ struct Records {
     versions: BTreeMap<(RuleId, RuleVersion), VersionRecord>,
     edges: BTreeMap<EdgeId, EdgeRecord>,
     placements: BTreeMap<(RuleId, EdgeId), PlacementRecord>,
+    answers: BTreeMap<Digest, OnceRecord>,
 }
 
 impl Records {
@@ -39,6 +43,8 @@ impl Records {
                 self.placements.insert((record.rule, record.edge.clone()), *record);
             }
             Write::RemovePlacement { rule, edge } => drop(self.placements.remove(&(rule, edge))),
+            Write::PutAnswer(record) => drop(self.answers.insert(record.id, *record)),
+            Write::RemoveAnswer(id) => drop(self.answers.remove(&id)),
         }
     }
 }
@@ -69,6 +75,7 @@ impl Store for Memory {
             rules: records.rules.values().cloned().collect(),
             edges: records.edges.values().cloned().collect(),
             placements: records.placements.values().cloned().collect(),
+            answers: records.answers.values().cloned().collect(),
         })
     }
 

@@ -8,7 +8,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tidegate_cloud_core::{EdgeRecord, Meta, PlacementRecord, RuleRecord, Snapshot, VersionRecord, Write};
+use tidegate_cloud_core::{
+    EdgeRecord, Meta, OnceRecord, PlacementRecord, RuleRecord, Snapshot, VersionRecord, Write,
+};
 use tidegate_model::ids::RuleId;
 use tidegate_model::version::RuleVersion;
 
@@ -88,7 +90,8 @@ impl Reader {
         let rules: Vec<RuleRecord> = self.all(&self.trees.rules)?;
         let edges: Vec<EdgeRecord> = self.all(&self.trees.edges)?;
         let placements: Vec<PlacementRecord> = self.all(&self.trees.placements)?;
-        Ok(Snapshot { meta: meta.unwrap_or_default(), rules, edges, placements })
+        let answers: Vec<OnceRecord> = self.all(&self.trees.answers)?;
+        Ok(Snapshot { meta: meta.unwrap_or_default(), rules, edges, placements, answers })
     }
 
     fn versions(

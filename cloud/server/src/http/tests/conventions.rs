@@ -43,7 +43,7 @@ async fn no_route_but_health_opens_without_a_token() {
                 answer.ok(200);
             } else {
                 let body = answer.problem(401, "UNAUTHENTICATED");
-                assert!(body["detail"].as_str().unwrap().contains("admin.token"), "{method} {full}");
+                assert!(body["next"].as_str().unwrap().contains("admin.token"), "{method} {full}");
                 assert!(answer.header("www-authenticate").starts_with("Bearer"));
             }
         }

@@ -56,7 +56,7 @@ impl Answer {
         let body = self.json();
         assert_eq!((&body["status"], &body["code"]), (&json!(status), &json!(code)), "{body}");
         assert!(body["type"].as_str().unwrap().starts_with("/problems/"), "{body}");
-        for field in ["title", "detail", "instance", "request_id"] {
+        for field in ["title", "detail", "next", "instance", "request_id"] {
             assert!(body[field].as_str().is_some_and(|text| !text.is_empty()), "{field} in {body}");
         }
         assert_eq!(body["request_id"], self.header("x-request-id"));

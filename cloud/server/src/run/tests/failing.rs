@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tidegate_broker::TapResult;
-use tidegate_cloud_core::{Actor, Controller, Request, Snapshot, VersionRecord, Write};
+use tidegate_cloud_core::{Actor, Controller, How, Request, Snapshot, VersionRecord, Write};
 use tidegate_model::ids::{EdgeId, RuleId};
 use tidegate_model::placement::Role;
 use tidegate_model::version::RuleVersion;
@@ -90,7 +90,7 @@ fn parts(store: &Arc<Failing>) -> (CoreLink, CoreLoop) {
 async fn create(link: &CoreLink, name: &str) -> Result<bool, Stopped> {
     let by = Actor { name: "ada".to_owned(), via: "api".to_owned() };
     let request = Request::CreateEdge { edge: edge(name), credential: "x".to_owned() };
-    Ok(link.request(by, Role::Administrator, request).await?.is_ok())
+    Ok(link.request(by, Role::Administrator, request, How::default()).await?.is_ok())
 }
 
 fn message(name: &str) -> (FromEdge, oneshot::Receiver<TapResult>) {

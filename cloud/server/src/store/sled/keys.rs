@@ -1,5 +1,6 @@
 //! Keys: of fixed width, numbers big-endian, so that the order of the bytes is the order of the records.
 
+use tidegate_model::digest::Digest;
 use tidegate_model::ids::{EdgeId, RuleId};
 use tidegate_model::limits::MAX_NAME_BYTES;
 use tidegate_model::version::RuleVersion;
@@ -11,6 +12,10 @@ pub(super) const SCHEMA_VERSION: &[u8] = b"schema_version";
 
 /// Bytes of a name: as long as the longest, and one zero at least behind it.
 const NAME_WIDTH: usize = MAX_NAME_BYTES + 1;
+
+pub(super) fn answer(id: &Digest) -> Vec<u8> {
+    id.as_bytes().to_vec()
+}
 
 pub(super) fn rule(id: RuleId) -> Vec<u8> {
     id.0.as_bytes().to_vec()

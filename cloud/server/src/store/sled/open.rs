@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use tidegate_cloud_core::{EdgeRecord, PlacementRecord, RuleRecord, VersionRecord};
+use tidegate_cloud_core::{EdgeRecord, OnceRecord, PlacementRecord, RuleRecord, VersionRecord};
 
 use super::{keys, value};
 use crate::data_dir::{make_private, write_private};
@@ -29,6 +29,7 @@ pub(super) struct Trees {
     pub(super) versions: sled::Tree,
     pub(super) edges: sled::Tree,
     pub(super) placements: sled::Tree,
+    pub(super) answers: sled::Tree,
 }
 
 /// Puts an error of sled into our words.
@@ -127,6 +128,7 @@ fn trees(dir: &Path, cache_mib: u64) -> Result<Trees, StoreError> {
         versions: tree("versions")?,
         edges: tree("edges")?,
         placements: tree("placements")?,
+        answers: tree("answers")?,
         db,
     })
 }
@@ -154,7 +156,8 @@ fn check(dir: &Path, trees: &Trees) -> Result<(), StoreError> {
     scan::<RuleRecord>(dir, &trees.rules, |r| keys::rule(r.id))?;
     scan::<VersionRecord>(dir, &trees.versions, |r| keys::version(r.rule, r.version))?;
     scan::<EdgeRecord>(dir, &trees.edges, |r| keys::edge(&r.id))?;
-    scan::<PlacementRecord>(dir, &trees.placements, |r| keys::placement(r.rule, &r.edge))
+    scan::<PlacementRecord>(dir, &trees.placements, |r| keys::placement(r.rule, &r.edge))?;
+    scan::<OnceRecord>(dir, &trees.answers, |r| keys::answer(&r.id))
 }
 
 fn scan<T: DeserializeOwned>(

@@ -158,9 +158,10 @@ impl Worker {
             return Ok(batch.iter().map(|_| Ok(())).collect());
         }
         let trees = &self.trees;
-        let all = (&trees.meta, &trees.rules, &trees.versions, &trees.edges, &trees.placements);
-        let result = all.transaction(|(meta, rules, versions, edges, placements)| {
-            let tx = Transaction { meta, rules, versions, edges, placements };
+        let all =
+            (&trees.meta, &trees.rules, &trees.versions, &trees.edges, &trees.placements, &trees.answers);
+        let result = all.transaction(|(meta, rules, versions, edges, placements, answers)| {
+            let tx = Transaction { meta, rules, versions, edges, placements, answers };
             if batch.is_empty() {
                 tx.put(meta, keys::SCHEMA_VERSION, &SCHEMA)?;
             }
@@ -184,6 +185,7 @@ struct Transaction<'t> {
     versions: &'t TransactionalTree,
     edges: &'t TransactionalTree,
     placements: &'t TransactionalTree,
+    answers: &'t TransactionalTree,
 }
 
 type Tx<T> = Result<T, ConflictableTransactionError<Abort>>;
@@ -240,6 +242,8 @@ impl Transaction<'_> {
             Write::RemovePlacement { rule, edge } => {
                 value::remove_in(self.placements, &keys::placement(*rule, edge))
             }
+            Write::PutAnswer(record) => self.put(self.answers, &keys::answer(&record.id), record),
+            Write::RemoveAnswer(id) => value::remove_in(self.answers, &keys::answer(id)),
         }
     }
 }

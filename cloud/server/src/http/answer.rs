@@ -1,0 +1,182 @@
+//! What a reply of the core is as an HTTP answer: a function of the reply and nothing else, so that it can be kept and
+//! told again (`Idempotency-Key`), and shown without being done (`?dry_run=true`).
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::Value;
+use tidegate_cloud_core::{
+    Affected, EdgeView, InFlightView, KeptAnswer, PlacementView, Reply, RuleView, Saved,
+};
+
+use super::problem::Problem;
+
+/// Says that an answer was given before.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// A rule that was saved.
+#[derive(Debug, Serialize)]
+pub(super) struct SavedRule<'r> {
+    #[serde(flatten)]
+    rule: &'r RuleView,
+    /// What became of it.
+    saved: Saved,
+}
+
+/// An action that was begun, or that had nothing to do.
+#[derive(Debug, Serialize)]
+pub(super) struct Acted<'r> {
+    /// What is under way; `null`: it was so already, nothing was sent, and nobody has to wait.
+    operation: Option<&'r InFlightView>,
+    /// The placement.
+    placement: &'r PlacementView,
+}
+
+/// A rule that is taken off an edge which still has to hear of it.
+#[derive(Debug, Serialize)]
+pub(super) struct Unplaced {
+    /// Always true: the removal waits for the edge.
+    pending: bool,
+}
+
+/// An edge that was made known, with the only sight of its credential.
+#[derive(Debug, Serialize)]
+pub(super) struct CreatedEdge<'r> {
+    #[serde(flatten)]
+    edge: &'r EdgeView,
+    /// The credential. It is told once and not kept: `null` in an answer that is told again.
+    credential: Option<&'r str>,
+    /// Port of the controller's broker, for the agent's settings.
+    mqtt_port: Option<u16>,
+    /// How to get another credential, where it is not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential_help: Option<String>,
+}
+
+/// What a request would do.
+#[derive(Debug, Serialize)]
+pub(super) struct Rehearsal<'r> {
+    /// Always true.
+    dry_run: bool,
+    /// The status that the request would be answered with.
+    status: u16,
+    /// The ETag that it would be answered with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etag: Option<&'r str>,
+    /// The body that it would be answered with.
+    answer: Value,
+    /// The placements that would change, the first 500.
+    affected: &'r [Affected],
+    /// How many placements would change in all.
+    affected_total: u32,
+}
+
+/// Tells a reply.
+pub(super) fn of_reply(reply: &Reply) -> KeptAnswer {
+    match reply {
+        Reply::Rule { rule, saved } => {
+            let mut answer = json(StatusCode::OK, &SavedRule { rule, saved: *saved });
+            answer.headers.push((header::ETAG.to_string(), format!("\"{}\"", rule.etag)));
+            match saved {
+                Saved::Created => created(answer, format!("/api/v1/rules/{}", rule.name)),
+                Saved::Changed | Saved::Unchanged => answer,
+            }
+        }
+        Reply::Placed { placement, created: true } => {
+            created(json(StatusCode::CREATED, placement), path_of(placement))
+        }
+        Reply::Placed { placement, created: false } => json(StatusCode::OK, placement),
+        Reply::Unplaced { pending: true } => json(StatusCode::ACCEPTED, &Unplaced { pending: true }),
+        Reply::Unplaced { pending: false } | Reply::Deleted | Reply::EdgeRemoved => {
+            KeptAnswer { status: StatusCode::NO_CONTENT.as_u16(), headers: Vec::new(), body: String::new() }
+        }
+        Reply::Acted { operation, placement } => {
+            let mut answer = json(StatusCode::ACCEPTED, &Acted { operation: Some(operation), placement });
+            answer.headers.push((header::LOCATION.to_string(), path_of(placement)));
+            answer
+        }
+        Reply::Already { placement } => json(StatusCode::OK, &Acted { operation: None, placement }),
+        Reply::EdgeCreated(edge) => edge_created(edge, None),
+        Reply::EdgeConfirmed(edge) => json(StatusCode::OK, edge),
+        Reply::Replayed(answer) => answer.clone(),
+        Reply::Rehearsed(rehearsed) => {
+            let KeptAnswer { status, headers, body } = of_reply(&rehearsed.reply);
+            let etag = headers.iter().find(|(name, _)| *name == header::ETAG.as_str());
+            json(
+                StatusCode::OK,
+                &Rehearsal {
+                    dry_run: true,
+                    status,
+                    etag: etag.map(|(_, value)| value.as_str()),
+                    answer: serde_json::from_str(&body).unwrap_or(Value::Null),
+                    affected: &rehearsed.affected,
+                    affected_total: rehearsed.affected_total,
+                },
+            )
+        }
+    }
+}
+
+/// Tells that an edge was made known. `secret`: its credential and the broker's port, for the one answer that has them.
+pub(super) fn edge_created(edge: &EdgeView, secret: Option<(&str, u16)>) -> KeptAnswer {
+    let help = || {
+        let id = &edge.id;
+        format!(
+            "the credential was told once, in the first answer, and is not kept; if that answer was lost, remove the \
+             edge (DELETE /api/v1/edges/{id}) and make it again"
+        )
+    };
+    let answer = json(
+        StatusCode::CREATED,
+        &CreatedEdge {
+            edge,
+            credential: secret.map(|(credential, _)| credential),
+            mqtt_port: secret.map(|(_, port)| port),
+            credential_help: secret.is_none().then(help),
+        },
+    );
+    let mut answer = created(answer, format!("/api/v1/edges/{}", edge.id));
+    answer.headers.push((header::CACHE_CONTROL.to_string(), "no-store".to_owned()));
+    answer
+}
+
+fn path_of(placement: &PlacementView) -> String {
+    format!("/api/v1/placements/{}/{}", placement.rule, placement.edge)
+}
+
+fn created(mut answer: KeptAnswer, location: String) -> KeptAnswer {
+    answer.status = StatusCode::CREATED.as_u16();
+    answer.headers.push((header::LOCATION.to_string(), location));
+    answer
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> KeptAnswer {
+    let body = serde_json::to_string(body).expect("a view has text keys and no failing serializer");
+    KeptAnswer { status: status.as_u16(), headers: Vec::new(), body }
+}
+
+/// The answer to a reply.
+pub(super) fn respond(reply: &Reply) -> Result<Response, Problem> {
+    let mut response = send(of_reply(reply))?;
+    if matches!(reply, Reply::Replayed(_)) {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// The response of an answer.
+pub(super) fn send(answer: KeptAnswer) -> Result<Response, Problem> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::from_u16(answer.status).map_err(|_| Problem::internal())?;
+    let headers = response.headers_mut();
+    for (name, value) in &answer.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Problem::internal())?;
+        headers.insert(name, HeaderValue::from_str(value).map_err(|_| Problem::internal())?);
+    }
+    if !answer.body.is_empty() {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *response.body_mut() = Body::from(answer.body);
+    }
+    Ok(response)
+}
