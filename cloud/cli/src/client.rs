@@ -37,8 +37,11 @@ impl std::fmt::Debug for Client {
     }
 }
 
+/// How long to wait before a call is sent again whose connection broke: a controller that is started again is back by then.
+const REPEAT_PAUSE: Duration = Duration::from_secs(1);
+
 /// One call.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Call {
     method: Method,
     path: String,
@@ -172,14 +175,30 @@ impl Client {
         Ok(json!({ "items": items, "total": total }))
     }
 
-    /// Does a call.
+    /// Does a call. If the connection breaks before the answer is there, it is sent once more: a GET changes nothing, and a
+    /// POST bears a key under which the controller does it once. Other methods are told as failed: whether they were
+    /// done is not known, and a second time could end otherwise than the first.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] without an answer, [`ClientError::Refused`] with a problem of the API,
     /// [`ClientError::NotOurs`] with an answer that no Tidegate gives.
     pub async fn send(&self, call: Call) -> Result<Answer, ClientError> {
-        let response =
-            self.request(call)?.timeout(ANSWER_TIMEOUT).send().await.map_err(|e| self.unreachable(&e))?;
+        let call = match call.method {
+            Method::POST => call.header("idempotency-key", uuid::Uuid::now_v7().to_string()),
+            _ => call,
+        };
+        match self.send_once(call.clone()).await {
+            Err(Sent::Broken(_)) if matches!(call.method, Method::GET | Method::POST) => {
+                tokio::time::sleep(REPEAT_PAUSE).await;
+                self.send_once(call).await.map_err(Sent::into_error)
+            }
+            sent => sent.map_err(Sent::into_error),
+        }
+    }
+
+    async fn send_once(&self, call: Call) -> Result<Answer, Sent> {
+        let sent = self.request(call)?.timeout(ANSWER_TIMEOUT).send().await;
+        let response = sent.map_err(|error| self.broken(&error))?;
         let status = response.status().as_u16();
         let header =
             |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
@@ -200,9 +219,9 @@ impl Client {
         {
             problem.status = status;
             problem.request_id = problem.request_id.or(request_id);
-            return Err(ClientError::Refused(Box::new(problem)));
+            return Err(ClientError::Refused(Box::new(problem)).into());
         }
-        Err(ClientError::NotOurs { url: self.base.clone(), status })
+        Err(ClientError::NotOurs { url: self.base.clone(), status }.into())
     }
 
     /// Opens the stream of events for these topics (`rule/camera-up`, `rule/*`); none: everything.
@@ -218,7 +237,7 @@ impl Client {
         if status == 200 {
             return Ok(Watch::new(self.base.clone(), response));
         }
-        let bytes = self.read_bounded(response).await?;
+        let bytes = self.read_bounded(response).await.map_err(Sent::into_error)?;
         match serde_json::from_slice::<Problem>(&bytes) {
             Ok(mut problem) => {
                 problem.status = status;
@@ -245,22 +264,49 @@ impl Client {
         })
     }
 
-    async fn read_bounded(&self, mut response: reqwest::Response) -> Result<Vec<u8>, ClientError> {
+    async fn read_bounded(&self, mut response: reqwest::Response) -> Result<Vec<u8>, Sent> {
         let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(&e))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(&error))? {
             if bytes.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(ClientError::Unreadable {
-                    why: format!("the answer is longer than {} MiB", MAX_ANSWER_BYTES >> 20),
-                });
+                let why = format!("the answer is longer than {} MiB", MAX_ANSWER_BYTES >> 20);
+                return Err(ClientError::Unreadable { why }.into());
             }
             bytes.extend_from_slice(&chunk);
         }
         Ok(bytes)
     }
 
+    fn broken(&self, error: &reqwest::Error) -> Sent {
+        let told = self.unreachable(error);
+        // Nobody was there, or nobody answered in time: another try at once would end alike.
+        if error.is_connect() || error.is_timeout() { Sent::Failed(told) } else { Sent::Broken(told) }
+    }
+
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
         let cause = if error.is_timeout() { "no answer in time".to_owned() } else { error::root(error) };
         ClientError::Unreachable { url: self.base.clone(), cause }
+    }
+}
+
+/// Why one try of a call gave no success.
+enum Sent {
+    /// The connection broke before the answer was there.
+    Broken(ClientError),
+    /// Anything else.
+    Failed(ClientError),
+}
+
+impl Sent {
+    fn into_error(self) -> ClientError {
+        match self {
+            Self::Broken(error) | Self::Failed(error) => error,
+        }
+    }
+}
+
+impl From<ClientError> for Sent {
+    fn from(error: ClientError) -> Self {
+        Self::Failed(error)
     }
 }
 

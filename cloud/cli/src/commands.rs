@@ -4,6 +4,7 @@ mod act;
 mod apply;
 mod contexts;
 mod diff;
+mod dry_run;
 mod edges;
 mod events;
 mod files;

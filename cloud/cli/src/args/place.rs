@@ -48,6 +48,9 @@ pub struct ActArgs {
     /// Wait until it is done
     #[arg(short, long)]
     pub wait: bool,
+    /// Tell what would happen; nothing is sent
+    #[arg(long, conflicts_with = "wait")]
+    pub dry_run: bool,
     /// How long to wait at the most
     #[arg(long, default_value = "5m", value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Duration,

@@ -106,6 +106,9 @@ pub struct ApplyArgs {
     /// What the change is about; kept with the version
     #[arg(short = 'm', long, value_name = "TEXT")]
     pub note: Option<String>,
+    /// Tell what would happen; nothing is saved
+    #[arg(long)]
+    pub dry_run: bool,
     /// Put the rules on this edge as well; may be repeated
     #[arg(long = "place", value_name = "EDGE")]
     pub place: Vec<String>,

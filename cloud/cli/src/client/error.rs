@@ -102,6 +102,9 @@ pub struct FieldProblem {
     /// JSON pointer to the field.
     #[serde(default)]
     pub pointer: String,
+    /// The edge on which a rule does not fit.
+    #[serde(default)]
+    pub edge: Option<String>,
     /// Line in the text, from 1.
     #[serde(default)]
     pub line: Option<u32>,
@@ -139,7 +142,7 @@ impl std::fmt::Display for Problem {
 }
 
 impl FieldProblem {
-    /// `file:line:col field: what — help`.
+    /// `file:line:col on edge E: field: what — help`, each part where it is known.
     pub fn in_file(&self, file: Option<&str>) -> String {
         let field =
             tidegate_model::rule::Place { pointer: self.pointer.clone(), line: None, column: None }.field();
@@ -150,7 +153,8 @@ impl FieldProblem {
             (None, None) => String::new(),
         };
         let help = if self.help.is_empty() { String::new() } else { format!(" — {}", self.help) };
-        format!("{place}{field}: {}{help}", self.detail)
+        let edge = self.edge.as_ref().map(|edge| format!("on edge {edge}: ")).unwrap_or_default();
+        format!("{place}{edge}{field}: {}{help}", self.detail)
     }
 }
 

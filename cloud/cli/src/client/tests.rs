@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
+use super::error::FieldProblem;
 use super::*;
 use crate::failure::{Exit, Failure};
 
@@ -73,6 +74,77 @@ async fn an_answer_that_no_tidegate_gives_is_told_as_such() {
         assert!(matches!(error, ClientError::NotOurs { .. }), "{error}");
         assert!(error.to_string().contains("not as a Tidegate controller does"), "{error}");
     }
+}
+
+/// A server that breaks so many connections, and answers the next one; gives what was asked each time.
+fn breaking(times: usize) -> (String, std::thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = std::thread::spawn(move || {
+        let mut heads = Vec::new();
+        for number in 0..=times {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+                head.push(byte[0]);
+            }
+            heads.push(String::from_utf8(head).unwrap().to_lowercase());
+            if number == times {
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+                    .unwrap();
+            }
+        }
+        heads
+    });
+    (url, asked)
+}
+
+fn key_of(head: &str) -> Option<&str> {
+    head.lines().find_map(|line| line.strip_prefix("idempotency-key: "))
+}
+
+#[tokio::test]
+async fn a_post_whose_connection_broke_is_sent_again_under_its_key_and_once_only() {
+    let (url, asked) = breaking(1);
+    let client = Client::new(&url, None).unwrap();
+    client.send(Call::post("/edges", &json!({}))).await.unwrap();
+    let heads = asked.join().unwrap();
+    assert!(key_of(&heads[0]).is_some_and(|key| key.len() == 36), "{heads:?}");
+    assert_eq!(key_of(&heads[0]), key_of(&heads[1]));
+
+    let (url, _asked) = breaking(2);
+    let failed = Client::new(&url, None).unwrap().get("/summary").await.unwrap_err();
+    assert!(matches!(failed, ClientError::Unreachable { .. }), "{failed}");
+    // Whether a DELETE was done is not known: it is not sent again.
+    let (url, asked) = breaking(1);
+    let client = Client::new(&url, None).unwrap();
+    client.send(Call::new(Method::DELETE, "/rules/a")).await.unwrap_err();
+    client.get("/summary").await.unwrap();
+    let heads = asked.join().unwrap();
+    assert!(heads[0].starts_with("delete") && heads[1].starts_with("get"), "{heads:?}");
+}
+
+#[test]
+fn what_does_not_fit_an_edge_names_the_edge() {
+    let field = FieldProblem {
+        pointer: "/vars/site".into(),
+        edge: Some("gw-7".into()),
+        detail: "it is not a variable of the rule".into(),
+        ..Default::default()
+    };
+    assert_eq!(
+        field.in_file(Some("a.toml")),
+        "a.toml: on edge gw-7: vars.site: it is not a variable of the rule"
+    );
+}
+
+#[tokio::test]
+async fn how_to_sign_in_is_said_once() {
+    let body = r#"{"detail":"no token was sent","next":"send the administrator's token (file admin.token)","code":"UNAUTHENTICATED"}"#;
+    let error = get("401 Unauthorized", "application/problem+json", body).await.unwrap_err().to_string();
+    assert_eq!(error.matches("admin.token").count(), 1, "{error}");
+    assert!(error.starts_with("no token was sent. Sign in with --token"), "{error}");
 }
 
 #[tokio::test]

@@ -5,10 +5,10 @@ use tidegate_model::placement::Action;
 
 use super::follow::{Wanted, follow};
 use super::judge::Verdict;
-use super::{Session, targets};
+use super::{Session, dry_run, targets};
 use crate::api::{self, Acted, Placement};
 use crate::args::{ActArgs, Goal, IssueArgs, RunArgs, SyncArgs, WhenOffline};
-use crate::client::{Call, ClientError, segment};
+use crate::client::{Call, ClientError, segment, with_query};
 use crate::failure::{Exit, Failure};
 use crate::output::words::count;
 use crate::prompt;
@@ -97,14 +97,20 @@ async fn run(session: &Session, args: RunArgs, action: Action) -> Result<Exit, F
 }
 
 async fn act(session: &Session, steps: Vec<Step>, args: &ActArgs) -> Result<Exit, Failure> {
-    confirm(session, &steps, args)?;
+    if !args.dry_run {
+        confirm(session, &steps, args)?;
+    }
     let all = steps.len();
     let (mut wanted, mut failed, mut answers) = (Vec::new(), Vec::new(), Vec::new());
     for Step { action, placement } in steps {
-        match send(session, action, &placement, args.when_offline).await {
+        match send(session, action, &placement, args).await {
             Ok(answer) => {
-                let acted: Acted = api::read(&answer)?;
-                told(session, action, &acted);
+                let acted: Acted = api::read(if args.dry_run { &answer["answer"] } else { &answer })?;
+                if args.dry_run {
+                    session.out.note(dry_run::action(action, &acted, &answer));
+                } else {
+                    told(session, action, &acted);
+                }
                 answers.push(answer);
                 wanted.push(Wanted {
                     rule: placement.rule,
@@ -224,11 +230,12 @@ async fn send(
     session: &Session,
     action: Action,
     placement: &Placement,
-    when_offline: WhenOffline,
+    args: &ActArgs,
 ) -> Result<Value, ClientError> {
     let word = action.as_str().replace('_', "-");
     let path = format!("/placements/{}/{}/{word}", segment(&placement.rule), segment(&placement.edge));
-    let body = match when_offline {
+    let path = if args.dry_run { with_query(&path, &[("dry_run", "true")]) } else { path };
+    let body = match args.when_offline {
         WhenOffline::Refuse => json!({}),
         WhenOffline::Queue => json!({ "when_offline": "queue" }),
     };

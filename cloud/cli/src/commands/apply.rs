@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::files::{self, RuleFile};
-use super::{Session, rules};
+use super::{Session, dry_run, rules};
 use crate::args::ApplyArgs;
 use crate::client::{Call, ClientError, segment, with_query};
 use crate::failure::{Exit, Failure};
@@ -33,7 +33,11 @@ async fn apply_one(
     file: Result<RuleFile, Failure>,
     args: &ApplyArgs,
 ) -> Result<(), Failure> {
-    let name = save(session, &file?, args).await?;
+    let file = file?;
+    if args.dry_run {
+        return dry_run::apply(session, &file, args).await;
+    }
+    let name = save(session, &file, args).await?;
     let mut failed = Vec::new();
     for edge in &args.place {
         match rules::place(session, &name, edge, &args.vars).await {
@@ -49,23 +53,7 @@ async fn apply_one(
 }
 
 async fn save(session: &Session, file: &RuleFile, args: &ApplyArgs) -> Result<String, Failure> {
-    let query: Vec<(&str, &str)> = args.note.as_deref().map(|note| ("note", note)).into_iter().collect();
-    let content_type = file.language.content_type();
-    let known = match file.rule_name() {
-        Some(name) => rules::find(session, &name).await?.map(|found| (name, found)),
-        // The server says what is wrong with it.
-        None => None,
-    };
-    let (call, before) = match &known {
-        Some((name, (rule, etag))) => {
-            let path = with_query(&format!("/rules/{}", segment(name)), &query);
-            let call = Call::new(Method::PUT, path).header("if-match", etag.clone());
-            (call, rule["version"].as_u64().unwrap_or_default())
-        }
-        None => (Call::new(Method::POST, with_query("/rules", &query)), 0),
-    };
-    let saved = session.client.send(call.text(content_type, file.text.clone())).await;
-    let saved = saved.map_err(|error| in_file(error, file))?.body;
+    let (saved, before) = send(session, file, args).await?;
     let name = saved["name"].as_str().unwrap_or_default().to_owned();
     let version = saved["version"].as_u64().unwrap_or_default();
     let behind = saved["tally"]["pending"].as_u64().unwrap_or_default();
@@ -80,6 +68,32 @@ async fn save(session: &Session, file: &RuleFile, args: &ApplyArgs) -> Result<St
     };
     session.out.show(&saved, |_| Ok(text), || vec![name.clone()])?;
     Ok(name)
+}
+
+/// Sends a file, for real or for a dry run; gives the answer and the version that the rule had (0: it is new).
+pub(super) async fn send(
+    session: &Session,
+    file: &RuleFile,
+    args: &ApplyArgs,
+) -> Result<(Value, u64), Failure> {
+    let note = args.note.as_deref().map(|note| ("note", note));
+    let query: Vec<(&str, &str)> =
+        note.into_iter().chain(args.dry_run.then_some(("dry_run", "true"))).collect();
+    let known = match file.rule_name() {
+        Some(name) => rules::find(session, &name).await?.map(|found| (name, found)),
+        // The server says what is wrong with it.
+        None => None,
+    };
+    let (call, before) = match &known {
+        Some((name, (rule, etag))) => {
+            let path = with_query(&format!("/rules/{}", segment(name)), &query);
+            let call = Call::new(Method::PUT, path).header("if-match", etag.clone());
+            (call, rule["version"].as_u64().unwrap_or_default())
+        }
+        None => (Call::new(Method::POST, with_query("/rules", &query)), 0),
+    };
+    let sent = session.client.send(call.text(file.language.content_type(), file.text.clone())).await;
+    Ok((sent.map_err(|error| in_file(error, file))?.body, before))
 }
 
 /// Checks files; nothing is saved.

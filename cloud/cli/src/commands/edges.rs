@@ -43,7 +43,12 @@ async fn create(
         )));
     }
     let answer = session.client.send(Call::post("/edges", &json!({ "id": name }))).await?.body;
-    let credential = answer.get("credential").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let Some(credential) = answer.get("credential").and_then(serde_json::Value::as_str) else {
+        // The connection broke, and the request was sent again.
+        return Err(Failure::Failed(format!(
+            "edge {name} was created, but the answer with its credential was lost with the connection, and it is told only once: remove the edge (tidegate edge remove {name}) and create it again"
+        )));
+    };
     let port = answer.get("mqtt_port").and_then(serde_json::Value::as_u64).unwrap_or(MQTT_PORT);
     let controller = mqtt.unwrap_or_else(|| format!("{}:{port}", host_of(session.client.base())));
     let settings = agent_settings(name, &controller, credential);

@@ -161,9 +161,7 @@ pub async fn place(
     edge: &str,
     vars: &[(String, String)],
 ) -> Result<(), Failure> {
-    let placed = session.client.list(&format!("{}/placements", path(name)), &[]).await?;
-    let before = placed["items"].as_array().into_iter().flatten().find(|p| p["edge"] == edge);
-    let before = before.and_then(|p| p["vars"].as_object()).cloned().unwrap_or_default();
+    let before = vars_of(session, name, edge).await?;
     let vars = merged(before.clone(), vars);
     let changed = vars != before;
     let to = format!("{}/placements/{}", path(name), segment(edge));
@@ -182,6 +180,23 @@ pub async fn place(
         format!("rule {name} is on {edge} already")
     };
     session.out.show(&answer.body, |_| Ok(text), || vec![format!("{name}/{edge}")])
+}
+
+/// The variables that a placement has.
+async fn vars_of(session: &Session, name: &str, edge: &str) -> Result<Map<String, Value>, Failure> {
+    let placed = session.client.list(&format!("{}/placements", path(name)), &[]).await?;
+    let before = placed["items"].as_array().into_iter().flatten().find(|p| p["edge"] == edge);
+    Ok(before.and_then(|p| p["vars"].as_object()).cloned().unwrap_or_default())
+}
+
+/// The variables that a placement would have after these were set.
+pub(super) async fn vars_after(
+    session: &Session,
+    name: &str,
+    edge: &str,
+    set: &[(String, String)],
+) -> Result<Map<String, Value>, Failure> {
+    Ok(merged(vars_of(session, name, edge).await?, set))
 }
 
 /// The variables of a placement after some were set.

@@ -91,3 +91,25 @@ async fn an_edge_is_made_known_once_and_removed() {
     api.get("/edges/gw-1").await.problem(404, "UNKNOWN_EDGE");
     assert_eq!(api.transport.disconnected.lock().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_variable_that_is_left_over_on_an_edge_names_the_edge() {
+    let api = Api::start().await;
+    let mut with_var = rule("a");
+    with_var["vars"] = json!({ "site": { "default": "x" } });
+    with_var["mountpoint"] = json!("plant/{site}/");
+    api.post("/rules", &with_var).await.ok(201);
+    api.post("/edges", &json!({ "id": "gw-7" })).await.ok(201);
+    let vars = json!({ "vars": { "site": "lyon" } }).to_string();
+    let content = ("content-type", "application/json");
+    api.call("PUT", "/rules/a/placements/gw-7", &[content], &vars).await.ok(201);
+    let tag = api.get("/rules/a").await.header("etag").to_owned();
+    let put = api.call("PUT", "/rules/a", &[content, ("if-match", &tag)], &rule("a").to_string()).await;
+    let problem = put.problem(422, "INVALID_CONFIG");
+    assert_eq!(
+        (&problem["type"], &problem["errors"][0]["edge"]),
+        (&json!("/problems/invalid-on-edge"), &json!("gw-7"))
+    );
+    assert!(problem["detail"].as_str().unwrap().contains("gw-7"), "{problem}");
+    assert!(problem["errors"][0]["help"].as_str().is_some_and(|help| !help.is_empty()), "{problem}");
+}
