@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{AdminAuth, Credentials};
 use crate::events::Events;
+use crate::metrics::Metrics;
 use crate::run::CoreLink;
 use crate::store::Store;
 
@@ -28,20 +29,25 @@ mod events;
 mod health;
 mod kind;
 mod listener;
+mod metrics;
 mod middleware;
 mod once;
 mod page;
 mod params;
 mod placements;
 mod problem;
+mod rate;
 mod rules;
+mod server;
 #[cfg(test)]
 mod tests;
 mod versions;
 
 use caller::Caller;
 pub(crate) use listener::Bounded;
+use middleware::Limits;
 use problem::Problem;
+pub(crate) use server::serve;
 
 /// Watchers of events at the same time at the most.
 const MAX_WATCHERS: usize = 256;
@@ -56,8 +62,23 @@ pub(crate) struct App {
     events: Arc<Events>,
     watchers: Arc<Semaphore>,
     broker: watch::Receiver<Health>,
+    broker_stats: Option<BrokerStats>,
+    metrics: Metrics,
+    limits: Arc<Limits>,
     stopping: CancellationToken,
     mqtt_port: u16,
+}
+
+/// Reads the counters of the embedded broker.
+pub(crate) type BrokerStats = Arc<dyn Fn() -> tidegate_broker::Stats + Send + Sync>;
+
+/// What operators choose about who may ask, and how often.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Access {
+    /// Requests per second of one address; 0: no bound.
+    pub(crate) rate: u32,
+    /// `/metrics` needs no token.
+    pub(crate) metrics_public: bool,
 }
 
 /// What an [`App`] is made of.
@@ -68,6 +89,10 @@ pub(crate) struct Parts {
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) events: Arc<Events>,
     pub(crate) broker: watch::Receiver<Health>,
+    /// `None` where another broker carries the messages.
+    pub(crate) broker_stats: Option<BrokerStats>,
+    pub(crate) metrics: Metrics,
+    pub(crate) access: Access,
     /// Ends the streams of events, so that the server can stop.
     pub(crate) stopping: CancellationToken,
     /// Port of the controller's broker.
@@ -76,9 +101,35 @@ pub(crate) struct Parts {
 
 impl App {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { core, store, admin, credentials, events, broker, stopping, mqtt_port } = parts;
+        let Parts {
+            core,
+            store,
+            admin,
+            credentials,
+            events,
+            broker,
+            broker_stats,
+            metrics,
+            access,
+            stopping,
+            mqtt_port,
+        } = parts;
         let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
-        Self { core, store, admin, credentials, events, watchers, broker, stopping, mqtt_port }
+        let limits = Arc::new(Limits::new(access));
+        Self {
+            core,
+            store,
+            admin,
+            credentials,
+            events,
+            watchers,
+            broker,
+            broker_stats,
+            metrics,
+            limits,
+            stopping,
+            mqtt_port,
+        }
     }
 
     /// Asks the loop for a change; a refusal becomes a problem.
@@ -124,11 +175,13 @@ pub(crate) fn router(app: App) -> Router {
         .nest("/api/v1", api)
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
         .fallback(middleware::no_such_path)
         .method_not_allowed_fallback(middleware::no_such_method)
         .layer(axum::middleware::from_fn_with_state(app.clone(), once::once))
         .layer(axum::middleware::from_fn_with_state(app.clone(), middleware::authenticate))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), middleware::rate))
         .layer(axum::middleware::from_fn(middleware::bounds))
-        .layer(axum::middleware::from_fn(middleware::surround))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), middleware::surround))
         .with_state(app)
 }

@@ -14,6 +14,7 @@ pub mod backup;
 pub mod data_dir;
 mod events;
 mod http;
+mod metrics;
 mod run;
 pub mod settings;
 pub mod store;

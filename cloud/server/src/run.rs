@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{AdminAuth, Credentials, Token};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::events::Events;
-use crate::http::{self, App, Bounded, Parts};
+use crate::http::{self, Access, App, Bounded, Parts};
+use crate::metrics::Metrics;
 use crate::settings::{Settings, StoreKind};
-use crate::store::{Memory, Sled, Store, StoreError};
+use crate::store::{Measured, Memory, Sled, Store, StoreError};
 use crate::transport::Door;
 
 mod clock;
@@ -111,7 +112,9 @@ pub async fn run(
     let listener = TcpListener::bind(settings.http).await.map_err(bind)?;
     let http_addr = listener.local_addr().map_err(bind)?;
 
+    let metrics = Metrics::default();
     let store = open_store(&settings, &dir).await?;
+    let store: Arc<dyn Store> = Arc::new(Measured::new(store, metrics.clone()));
     let clock = Clock::start();
     let account = AccountId::default_account();
     let snapshot = store.load().await?;
@@ -131,6 +134,7 @@ pub async fn run(
     )
     .await?;
     let (mqtt_addr, health) = (door.local_addr(), door.health());
+    let broker_stats = Arc::new(door.stats_reader());
     let closing = stop.child_token();
     let app = App::new(Parts {
         core: link,
@@ -139,6 +143,9 @@ pub async fn run(
         credentials: Arc::clone(&credentials),
         events: Arc::clone(&events),
         broker: health.clone(),
+        broker_stats: Some(broker_stats),
+        metrics: metrics.clone(),
+        access: Access { rate: settings.http_rate, metrics_public: settings.metrics_public },
         stopping: closing.clone(),
         mqtt_port: mqtt_addr.port(),
     });
@@ -150,11 +157,11 @@ pub async fn run(
         credentials,
         events,
         clock,
+        metrics,
     };
 
-    let serving = axum::serve(Bounded::new(listener), http::router(app))
-        .with_graceful_shutdown(closing.clone().cancelled_owned());
-    let mut http_task = tokio::spawn(serving.into_future());
+    let serving = http::serve(Bounded::new(listener), http::router(app), closing.clone());
+    let mut http_task = tokio::spawn(serving);
     let loop_stop = CancellationToken::new();
     let mut loop_task = tokio::spawn(core_loop.run(first.effects, loop_stop.clone()));
 
@@ -185,10 +192,9 @@ pub async fn run(
     ended.and(stopped)
 }
 
-fn http_error(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> RunError {
+fn http_error(ended: Result<(), tokio::task::JoinError>) -> RunError {
     let error = match ended {
-        Ok(Ok(())) => std::io::Error::other("it ended by itself"),
-        Ok(Err(error)) => error,
+        Ok(()) => std::io::Error::other("it ended by itself"),
         Err(error) => std::io::Error::other(error),
     };
     RunError::HttpServe(error)

@@ -10,6 +10,8 @@
 //! store = "sled"              # TIDEGATE_STORE         or "memory": nothing survives a restart
 //! cache_mib = 128             # TIDEGATE_CACHE_MIB     memory for the store's cache, in MiB
 //! allow_remote = false        # TIDEGATE_ALLOW_REMOTE  needed for an address that is not loopback
+//! http_rate = 2000            # TIDEGATE_HTTP_RATE     requests per second and client address; 0: no bound
+//! metrics_public = false      # TIDEGATE_METRICS_PUBLIC  /metrics without a token
 //! ```
 //!
 //! The data directory is, unless it is set, `$XDG_STATE_HOME/tidegate`, else `$HOME/.local/state/tidegate`, else
@@ -36,6 +38,10 @@ pub const DEFAULT_MQTT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALH
 pub const DEFAULT_CACHE_MIB: u64 = 128;
 /// Least and most MiB of the store's cache.
 pub const CACHE_MIB: std::ops::RangeInclusive<u64> = 8..=65_536;
+/// Requests per second of one client address unless told otherwise.
+pub const DEFAULT_HTTP_RATE: u32 = 2_000;
+/// Most that may be set.
+pub const MAX_HTTP_RATE: u32 = 1_000_000;
 /// Environment variable that names the settings file.
 pub const CONFIG_ENV: &str = "TIDEGATE_CONFIG";
 
@@ -89,6 +95,10 @@ pub struct Settings {
     pub cache_mib: u64,
     /// Addresses other than loopback are allowed, although there is no TLS yet.
     pub allow_remote: bool,
+    /// Requests per second that one client address may go on making; five times as many at once. 0: no bound.
+    pub http_rate: u32,
+    /// `/metrics` needs no token.
+    pub metrics_public: bool,
 }
 
 /// What the command line says; `None`: nothing, so that the environment and the file count.
@@ -148,6 +158,8 @@ impl Settings {
             store: StoreKind::default(),
             cache_mib: DEFAULT_CACHE_MIB,
             allow_remote: false,
+            http_rate: DEFAULT_HTTP_RATE,
+            metrics_public: false,
         }
     }
 
@@ -194,13 +206,16 @@ impl Settings {
     pub fn print(&self) -> String {
         let quoted = |text: String| toml::Value::String(text).to_string();
         format!(
-            "http = {}\nmqtt = {}\ndata_dir = {}\nstore = {}\ncache_mib = {}\nallow_remote = {}\n",
+            "http = {}\nmqtt = {}\ndata_dir = {}\nstore = {}\ncache_mib = {}\nallow_remote = {}\n\
+             http_rate = {}\nmetrics_public = {}\n",
             quoted(self.http.to_string()),
             quoted(self.mqtt.to_string()),
             quoted(self.data_dir.display().to_string()),
             quoted(self.store.to_string()),
             self.cache_mib,
-            self.allow_remote
+            self.allow_remote,
+            self.http_rate,
+            self.metrics_public
         )
     }
 

@@ -16,10 +16,12 @@ use tidegate_model::version::RuleVersion;
 mod conformance;
 mod expect;
 mod export;
+mod measured;
 mod memory;
 mod sled;
 
 pub use export::{Counts, ExportSummary, export_to, import_from};
+pub(crate) use measured::Measured;
 pub use memory::Memory;
 pub use sled::Sled;
 

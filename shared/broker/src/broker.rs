@@ -228,6 +228,12 @@ impl Broker {
         self.context.hub.stats()
     }
 
+    /// Reads [`Broker::stats`] from elsewhere, also after the broker stopped.
+    pub fn stats_reader(&self) -> impl Fn() -> Stats + Send + Sync + use<> {
+        let hub = Arc::clone(&self.context.hub);
+        move || hub.stats()
+    }
+
     /// How the broker is, as its watchdog sees it; see also [`crate::Event::Unhealthy`].
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()

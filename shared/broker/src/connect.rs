@@ -9,6 +9,7 @@ use crate::gate::{ConnectRequest, Refusal, Rights};
 use crate::hub::{Attach, Newcomer};
 use crate::message::Message;
 use crate::slot::{Kill, Slot};
+use crate::stats::count;
 use crate::watcher::{DisconnectReason, Event};
 use bytes::BytesMut;
 use rumqttd::protocol::ConnectReturnCode;
@@ -208,6 +209,9 @@ impl Drop for Attachment {
         if self.announced && !std::thread::panicking() {
             let reason = self.reason.take().unwrap_or(DisconnectReason::Stopped);
             tracing::debug!(client.id = ?client_id, connection = self.connection, %reason, "client disconnected");
+            if matches!(reason, DisconnectReason::TakenOver) {
+                count(&self.context.hub.counters.taken_over, 1);
+            }
             let (client_id, connection) = (Arc::clone(client_id), self.connection);
             self.context.watcher.event(&Event::Disconnected { client_id, connection, reason });
         }

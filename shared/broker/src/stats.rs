@@ -19,6 +19,8 @@ pub struct Stats {
     pub accepted: u64,
     /// CONNECTs answered with a code other than 0, or connections closed before one.
     pub refused: u64,
+    /// Connections closed because another one took their client id over.
+    pub taken_over: u64,
     /// Publishes received from clients.
     pub received: u64,
     /// Publishes sent to clients.
@@ -44,6 +46,7 @@ pub struct Stats {
 pub(crate) struct Counters {
     pub accepted: AtomicU64,
     pub refused: AtomicU64,
+    pub taken_over: AtomicU64,
     pub received: AtomicU64,
     pub sent: AtomicU64,
     pub dropped_qos0: AtomicU64,
@@ -69,6 +72,7 @@ impl Counters {
         Stats {
             accepted: read(&self.accepted),
             refused: read(&self.refused),
+            taken_over: read(&self.taken_over),
             received: read(&self.received),
             sent: read(&self.sent),
             dropped_qos0: read(&self.dropped_qos0),

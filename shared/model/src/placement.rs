@@ -26,6 +26,9 @@ pub enum IssueState {
 }
 
 impl IssueState {
+    /// Every one of them.
+    pub const ALL: [Self; 4] = [Self::NotIssued, Self::Issued, Self::UpdatesNotIssued, Self::Failed];
+
     /// The word of the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -64,6 +67,9 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// Every one of them.
+    pub const ALL: [Self; 4] = [Self::NotRunning, Self::Running, Self::PausedManual, Self::PausedFault];
+
     /// The word of the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -102,6 +108,9 @@ pub enum Link {
 }
 
 impl Link {
+    /// Every one of them.
+    pub const ALL: [Self; 4] = [Self::Unknown, Self::Online, Self::Stale, Self::Offline];
+
     /// The word of the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -19,9 +19,12 @@ impl<S: Sync> FromRequestParts<S> for Params {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map_err(|_| {
-            Problem::invalid(vec![FieldError::parameter("", "bad-query", "the query cannot be read")])
-        })?;
+        let unreadable =
+            || Problem::invalid(vec![FieldError::parameter("", "bad-query", "the query is not UTF-8")]);
+        let query = parts.uri.query().unwrap_or_default();
+        percent_encoding::percent_decode_str(query).decode_utf8().map_err(|_| unreadable())?;
+        let Query(pairs) =
+            Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map_err(|_| unreadable())?;
         Ok(Self { pairs, errors: Vec::new() })
     }
 }

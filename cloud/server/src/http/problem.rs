@@ -174,6 +174,13 @@ impl Problem {
         Self::new(Kind::InvalidRule, detail).with_errors(field_errors(problems))
     }
 
+    /// 429: it may work after so many seconds.
+    pub(super) fn rate_limited(detail: &str, retry_after_s: u64) -> Self {
+        let mut problem = Self::new(Kind::RateLimited, detail);
+        problem.0.retry_after_s = Some(retry_after_s);
+        problem
+    }
+
     /// 503: it may work a little later.
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(Kind::Unavailable, detail)

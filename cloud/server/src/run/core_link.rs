@@ -74,6 +74,11 @@ impl CoreLink {
         answered.await.map_err(|_| Stopped)
     }
 
+    /// How many calls and how many messages wait for the loop.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        (MAX_WAITING_CALLS - self.calls.capacity(), MAX_WAITING_MESSAGES - self.messages.capacity())
+    }
+
     /// Looks at the controller's state.
     pub(crate) async fn read<T: Send + 'static>(
         &self,

@@ -13,6 +13,7 @@ use super::Clock;
 use super::core_link::{Answer, Call, FromEdge, Inbox};
 use crate::auth::Credentials;
 use crate::events::Events;
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 use crate::transport::Transport;
 
@@ -30,6 +31,7 @@ pub(crate) struct CoreLoop {
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) events: Arc<Events>,
     pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
 }
 
 /// What came together before one write of the store.
@@ -152,7 +154,7 @@ impl CoreLoop {
                     );
                     self.events.publish(&event);
                 }
-                Effect::Settled { .. } => {}
+                Effect::Settled { action, code, took_ms } => self.metrics.settled(action, code, took_ms),
                 Effect::Warn { edge, what } => tracing::warn!(edge.id = %edge, "{what}"),
             }
         }

@@ -3,5 +3,6 @@
 mod edge;
 mod failing;
 mod journey;
+mod limits;
 mod starting;
 mod world;

@@ -27,15 +27,21 @@ pub(super) fn read(path: &Path, text: &str, draft: &mut Draft) {
         };
         let at = place(value.span().start);
         match (key, value.get_ref()) {
-            (Key::CacheMib, DeValue::Integer(number)) => draft.set_text(key, OsStr::new(number.as_str()), at),
-            (Key::AllowRemote, DeValue::Boolean(flag)) => {
+            (Key::CacheMib | Key::HttpRate, DeValue::Integer(number)) => {
+                draft.set_text(key, OsStr::new(number.as_str()), at)
+            }
+            (Key::AllowRemote | Key::MetricsPublic, DeValue::Boolean(flag)) => {
                 draft.set_text(key, OsStr::new(if *flag { "true" } else { "false" }), at);
             }
             (Key::Http | Key::Mqtt | Key::DataDir | Key::Store, DeValue::String(text)) => {
                 draft.set_text(key, OsStr::new(text.as_ref()), at);
             }
-            (Key::CacheMib, _) => draft.problem(&at, "cache_mib is a whole number"),
-            (Key::AllowRemote, _) => draft.problem(&at, "allow_remote is true or false, without quotes"),
+            (Key::CacheMib | Key::HttpRate, _) => {
+                draft.problem(&at, format!("{} is a whole number", key.name()));
+            }
+            (Key::AllowRemote | Key::MetricsPublic, _) => {
+                draft.problem(&at, format!("{} is true or false, without quotes", key.name()));
+            }
             (Key::Http | Key::Mqtt | Key::DataDir | Key::Store, _) => {
                 draft.problem(&at, format!("{} is a text in quotes", key.name()));
             }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{CACHE_MIB, DEFAULT_CACHE_MIB, DEFAULT_HTTP, DEFAULT_MQTT};
+use super::{CACHE_MIB, DEFAULT_CACHE_MIB, DEFAULT_HTTP, DEFAULT_HTTP_RATE, DEFAULT_MQTT, MAX_HTTP_RATE};
 use super::{Flags, SettingProblem, Settings, SettingsError, StoreKind};
 
 /// A setting.
@@ -16,11 +16,21 @@ pub(super) enum Key {
     Store,
     CacheMib,
     AllowRemote,
+    HttpRate,
+    MetricsPublic,
 }
 
 impl Key {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Http, Self::Mqtt, Self::DataDir, Self::Store, Self::CacheMib, Self::AllowRemote];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Http,
+        Self::Mqtt,
+        Self::DataDir,
+        Self::Store,
+        Self::CacheMib,
+        Self::AllowRemote,
+        Self::HttpRate,
+        Self::MetricsPublic,
+    ];
 
     /// Its name in the file.
     pub(super) fn name(self) -> &'static str {
@@ -31,6 +41,8 @@ impl Key {
             Self::Store => "store",
             Self::CacheMib => "cache_mib",
             Self::AllowRemote => "allow_remote",
+            Self::HttpRate => "http_rate",
+            Self::MetricsPublic => "metrics_public",
         }
     }
 
@@ -43,6 +55,8 @@ impl Key {
             Self::Store => "TIDEGATE_STORE",
             Self::CacheMib => "TIDEGATE_CACHE_MIB",
             Self::AllowRemote => "TIDEGATE_ALLOW_REMOTE",
+            Self::HttpRate => "TIDEGATE_HTTP_RATE",
+            Self::MetricsPublic => "TIDEGATE_METRICS_PUBLIC",
         }
     }
 
@@ -54,6 +68,8 @@ impl Key {
             Self::Store => "--store",
             Self::CacheMib => "cache_mib",
             Self::AllowRemote => "--allow-remote",
+            Self::HttpRate => "http_rate",
+            Self::MetricsPublic => "metrics_public",
         }
     }
 }
@@ -88,6 +104,8 @@ pub(super) struct Draft {
     store: Option<StoreKind>,
     cache_mib: Option<u64>,
     allow_remote: Option<bool>,
+    http_rate: Option<u32>,
+    metrics_public: Option<bool>,
     problems: Vec<SettingProblem>,
 }
 
@@ -132,12 +150,27 @@ impl Draft {
                     ),
                 ),
             },
-            Key::AllowRemote => match text {
-                "true" | "1" => self.allow_remote = Some(true),
-                "false" | "0" => self.allow_remote = Some(false),
-                _ => self.problem(&place, format!("allow_remote is true or false, not '{text}'")),
+            Key::AllowRemote | Key::MetricsPublic => match text {
+                "true" | "1" => self.set_flag(key, true),
+                "false" | "0" => self.set_flag(key, false),
+                _ => self.problem(&place, format!("{} is true or false, not '{text}'", key.name())),
+            },
+            Key::HttpRate => match text.parse() {
+                Ok(rate) if rate <= MAX_HTTP_RATE => self.http_rate = Some(rate),
+                Ok(_) | Err(_) => self.problem(
+                    &place,
+                    format!("http_rate is a number of requests per second up to {MAX_HTTP_RATE}, 0 for no bound, not '{text}'"),
+                ),
             },
             Key::DataDir => {}
+        }
+    }
+
+    fn set_flag(&mut self, key: Key, flag: bool) {
+        if key == Key::MetricsPublic {
+            self.metrics_public = Some(flag);
+        } else {
+            self.allow_remote = Some(flag);
         }
     }
 
@@ -179,6 +212,8 @@ impl Draft {
             store: self.store.unwrap_or_default(),
             cache_mib: self.cache_mib.unwrap_or(DEFAULT_CACHE_MIB),
             allow_remote,
+            http_rate: self.http_rate.unwrap_or(DEFAULT_HTTP_RATE),
+            metrics_public: self.metrics_public.unwrap_or(false),
         })
     }
 }

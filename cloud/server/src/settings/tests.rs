@@ -33,12 +33,14 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 
 #[test]
 fn all_problems_are_told_at_once_with_their_places() {
-    let file = "http = 7180\nhtpp = \"x\"\nstore = \"redb\"\n";
+    let file = "http = 7180\nhtpp = \"x\"\nstore = \"redb\"\nhttp_rate = -1\nmetrics_public = \"yes\"\n";
     let told = problems(resolve(file, &[("TIDEGATE_MQTT", "localhost")], &Flags::default()));
     let expect = [
         "t.toml:1:8: http is a text",
         "t.toml:2:1: 'htpp' is not a setting",
         "t.toml:3:9: ",
+        "t.toml:4:13: http_rate is a number of requests per second",
+        "t.toml:5:18: metrics_public is true or false, without quotes",
         "TIDEGATE_MQTT: mqtt is",
     ];
     assert_eq!(told.len(), expect.len(), "{told:?}");
@@ -57,8 +59,13 @@ fn an_address_of_the_network_needs_a_word_of_its_own() {
 
 #[test]
 fn what_is_printed_reads_back_the_same() {
-    let settings =
-        Settings { cache_mib: 77, store: StoreKind::Memory, ..Settings::with_data_dir("/a \"b\"") };
+    let settings = Settings {
+        cache_mib: 77,
+        store: StoreKind::Memory,
+        http_rate: 0,
+        metrics_public: true,
+        ..Settings::with_data_dir("/a \"b\"")
+    };
     assert_eq!(resolve(&settings.print(), &[], &Flags::default()).unwrap(), settings);
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tidegate_broker::{
-    Broker, BrokerConfig, Event, Health, Limits, Message, Qos, SendError, StartError, Watcher,
+    Broker, BrokerConfig, Event, Health, Limits, Message, Qos, SendError, StartError, Stats, Watcher,
 };
 use tidegate_model::ids::EdgeId;
 use tidegate_model::limits::{MAX_ENVELOPE_BYTES, MAX_TOPIC_BYTES};
@@ -67,6 +67,11 @@ impl Door {
     /// Where it listens.
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.broker.local_addr()
+    }
+
+    /// Reads its counters, for metrics.
+    pub(crate) fn stats_reader(&self) -> impl Fn() -> Stats + Send + Sync + use<> {
+        self.broker.stats_reader()
     }
 
     /// How it is, as its watchdog sees it.

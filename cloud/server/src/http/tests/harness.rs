@@ -16,7 +16,8 @@ use tower::ServiceExt as _;
 use crate::auth::{AdminAuth, Credentials};
 use crate::data_dir::DataDir;
 use crate::events::Events;
-use crate::http::{App, Parts, router};
+use crate::http::{Access, App, Parts, router};
+use crate::metrics::Metrics;
 use crate::run::{Clock, CoreLoop, core_channel};
 use crate::store::{Memory, Store};
 use crate::transport::Nowhere;
@@ -80,6 +81,7 @@ impl Api {
         let settings = tidegate_cloud_core::Settings::default();
         let (controller, first) = Controller::restore(settings, store.load().await.unwrap(), clock.now());
         store.apply(first.writes).await.unwrap();
+        let metrics = Metrics::default();
         let (core, inbox) = core_channel();
         let (credentials, events) = (Arc::new(Credentials::default()), Arc::new(Events::new(1)));
         let transport = Nowhere::default();
@@ -92,13 +94,24 @@ impl Api {
             credentials: Arc::clone(&credentials),
             events: Arc::clone(&events),
             broker,
+            broker_stats: None,
+            metrics: metrics.clone(),
+            access: Access { rate: 0, metrics_public: false },
             stopping: stop.clone(),
             mqtt_port: 7183,
         };
         let router = router(App::new(parts));
         let transport_box = Box::new(transport.clone());
-        let core_loop =
-            CoreLoop { controller, inbox, store, transport: transport_box, credentials, events, clock };
+        let core_loop = CoreLoop {
+            controller,
+            inbox,
+            store,
+            transport: transport_box,
+            credentials,
+            events,
+            clock,
+            metrics,
+        };
         tokio::spawn(core_loop.run(first.effects, stop.clone()));
         let token = token.unwrap().reveal().to_owned();
         Self { router, token, transport, health, stop, _dir: dir }
@@ -113,7 +126,7 @@ impl Api {
     }
 
     pub(super) fn request(&self, method: &str, path: &str) -> axum::http::request::Builder {
-        let path = if path.starts_with("/healthz") || path.starts_with("/readyz") {
+        let path = if ["/healthz", "/readyz", "/metrics"].iter().any(|open| path.starts_with(open)) {
             path.to_owned()
         } else {
             format!("/api/v1{path}")

@@ -83,6 +83,7 @@ fn parts(store: &Arc<Failing>) -> (CoreLink, CoreLoop) {
         credentials: Arc::new(Credentials::default()),
         events: Arc::new(Events::new(1)),
         clock,
+        metrics: crate::metrics::Metrics::default(),
     };
     (link, core_loop)
 }

@@ -34,6 +34,15 @@ async fn a_rule_is_issued_to_an_edge_and_stays_issued_after_a_restart() {
         "{placement}"
     );
     assert_eq!((&placement["link"], &placement["last_known"]), (&json!("online"), &json!(false)));
+    let metrics = world.open_root("/metrics").await;
+    for told in [
+        "tidegate_issue_total{action=\"issue\",result=\"ok\",reason=\"OK\"} 1",
+        "tidegate_issue_duration_seconds_count 1",
+        "tidegate_edges{link=\"online\"} 1",
+        "tidegate_broker_connections 1",
+    ] {
+        assert!(metrics.contains(told), "{told} in\n{metrics}");
+    }
 
     world.stop().await;
     edge.client.ended().await;
@@ -137,4 +146,35 @@ async fn the_administrator_may_look_on_but_not_speak() {
     admin.mqtt.publish(&presence, QoS::AtLeastOnce, false, "x").await.unwrap();
     admin.ended().await;
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_was_answered_before_a_restart_is_not_done_again() {
+    let tmp = tempfile::tempdir().unwrap();
+    let key = ("idempotency-key", "k-1");
+    let body = json!({
+        "name": "up",
+        "remote": { "url": "mqtt://broker.example", "username": "u", "password": "s3cr3t" },
+        "forwards": [{ "topic": "sensors/#" }],
+    });
+    let world = World::start(settings(tmp.path(), StoreKind::Sled)).await;
+    let first = world.keyed("/rules", key, &body).await;
+    assert_eq!(first.0, 201, "{first:?}");
+    world.keyed("/edges", ("idempotency-key", "k-2"), &json!({ "id": "gw-1" })).await;
+    world.stop().await;
+
+    let world = World::start(settings(tmp.path(), StoreKind::Sled)).await;
+    assert_eq!(world.keyed("/rules", key, &body).await, (201, first.1, true));
+    let edge = world.keyed("/edges", ("idempotency-key", "k-2"), &json!({ "id": "gw-1" })).await;
+    assert!(edge.2 && !edge.1.contains("tge_"), "{edge:?}");
+    assert_eq!(world.call("GET", "/rules/up/versions", None).await.1["total"], 1);
+    world.stop().await;
+    // The credential was told once; it is nowhere on the disk.
+    for entry in std::fs::read_dir(tmp.path().join("store")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let bytes = std::fs::read(&path).unwrap();
+            assert!(!bytes.windows(4).any(|w| w == b"tge_"), "{}", path.display());
+        }
+    }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Ready, RunError, Settings, StoreKind, run};
 
 /// How long anything may take that has to happen.
-pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A controller that runs.
 pub(super) struct World {
@@ -39,6 +39,29 @@ impl World {
         let ready = tokio::time::timeout(PATIENCE, is_ready).await.unwrap().expect("the controller starts");
         let token = ready.admin_token.as_ref().unwrap().reveal().to_owned();
         Self { ready, stop, task, http: reqwest::Client::builder().no_proxy().build().unwrap(), token }
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// What is at this path, which is not below `/api/v1`.
+    pub(super) async fn open_root(&self, path: &str) -> String {
+        let url = format!("http://{}{path}", self.ready.http);
+        let request = self.http.get(url).bearer_auth(&self.token);
+        let response = tokio::time::timeout(PATIENCE, request.send()).await.unwrap().unwrap();
+        assert_eq!(response.status(), 200);
+        response.text().await.unwrap()
+    }
+
+    /// A POST under a key: status, body, and whether it was answered before.
+    pub(super) async fn keyed(&self, path: &str, key: (&str, &str), body: &Value) -> (u16, String, bool) {
+        let url = format!("http://{}/api/v1{path}", self.ready.http);
+        let request = self.http.post(url).bearer_auth(&self.token).header(key.0, key.1);
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        let response = tokio::time::timeout(PATIENCE, request.send()).await.unwrap().unwrap();
+        let replayed = response.headers().contains_key("idempotency-replayed");
+        (response.status().as_u16(), response.text().await.unwrap(), replayed)
     }
 
     pub(super) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
