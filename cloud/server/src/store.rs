@@ -4,7 +4,7 @@
 //! promises. A store over a database server fits the same trait.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use tidegate_cloud_core::{Snapshot, VersionRecord, Write};
@@ -88,12 +88,14 @@ pub enum StoreError {
     },
     /// What is on disk is not what was written.
     #[error(
-        "the store {} is damaged: {what}; move the directory away, import the last export (tidegate store import FILE), or start \
-         empty: edges go on running their rules meanwhile", .dir.display()
+        "{} is damaged: {what}; move the directory {} away and import the last export (tidegate store import FILE), or start without it: edges go on running their rules meanwhile",
+        .file.display(), .dir.display()
     )]
     Damaged {
         /// The store's directory.
         dir: PathBuf,
+        /// The file in it.
+        file: PathBuf,
         /// What is wrong.
         what: String,
     },
@@ -138,6 +140,19 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// An error of the records on disk, with what to do about it.
+    fn from_disk(dir: &Path, error: tidegate_records::Error) -> Self {
+        use tidegate_records::Error;
+        match error {
+            Error::Locked { dir } => Self::Locked { dir },
+            Error::Damaged { file, what } => Self::Damaged { dir: dir.to_owned(), file, what },
+            Error::TooNew { dir, found, known } => Self::TooNew { dir, found, known },
+            Error::Failed { doing, dir, why } => Self::Failed { doing, dir, why },
+        }
+    }
+}
+
 fn version(version: &Option<RuleVersion>) -> String {
     version.map_or_else(|| "no version".to_owned(), |v| v.to_string())
 }
@@ -145,8 +160,10 @@ fn version(version: &Option<RuleVersion>) -> String {
 fn io_help(why: &str) -> &'static str {
     if why.contains("ermission denied") {
         "; make it owned by the user that runs tidegate"
-    } else if why.contains("o space left") {
-        "; free space on that disk"
+    } else if why.contains("o space left") || why.contains("quota exceeded") {
+        "; free space on that disk, then start again: nothing that was acknowledged is lost"
+    } else if why.contains("ead-only file system") {
+        "; mount that file system for writing"
     } else {
         ""
     }

@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::controller::{Answer, Controller, binary, run};
+use crate::faults::Faults;
 use crate::ports;
 use crate::process::Process;
 use crate::wait::until;
@@ -19,7 +20,10 @@ pub struct Agent {
     pub local: SocketAddr,
     /// The process.
     pub process: Process,
-    data: PathBuf,
+    /// What its disk suffers from its next start on.
+    pub faults: Faults,
+    /// Where it keeps its data.
+    pub data: PathBuf,
 }
 
 impl Agent {
@@ -44,10 +48,24 @@ impl Agent {
         cloud: SocketAddr,
         users: Option<&[(&str, &str)]>,
     ) -> Self {
-        let local = ports::free();
         let config = dir.join(format!("{edge}.toml"));
         let shown = config.display().to_string();
         controller.ok(&["edge", "create", edge, "--mqtt", &cloud.to_string(), "--out", &shown]);
+        Self::with_settings(dir, edge, cloud, users)
+    }
+
+    /// Starts an agent on settings and data that are there already: `dir/EDGE.toml` and `dir/EDGE`.
+    ///
+    /// # Panics
+    /// When the local broker does not listen.
+    #[must_use]
+    pub fn existing(dir: &Path, edge: &str, cloud: SocketAddr) -> Self {
+        Self::with_settings(dir, edge, cloud, None)
+    }
+
+    fn with_settings(dir: &Path, edge: &str, cloud: SocketAddr, users: Option<&[(&str, &str)]>) -> Self {
+        let local = ports::free();
+        let config = dir.join(format!("{edge}.toml"));
         let data = dir.join(edge);
         let users_file = users.map(|users| {
             let file = dir.join(format!("{edge}.users"));
@@ -56,20 +74,23 @@ impl Agent {
             file
         });
         let kept = data.clone();
+        let faults = Faults::default();
+        let suffers = faults.clone();
         let make = move || {
             let mut command = Command::new(binary("tidegate-edge"));
             command.arg("run").arg("--config").arg(&config).arg("--data-dir").arg(&kept);
-            command.args(["--listen", &local.to_string()]);
+            command.args(["--listen", &local.to_string(), "--controller-url", &format!("mqtt://{cloud}")]);
             if let Some(file) = &users_file {
                 // The settings that `edge create` writes let everybody in on loopback.
                 command
                     .env("TIDEGATE_EDGE_LOCAL_ANONYMOUS", "false")
                     .env("TIDEGATE_EDGE_LOCAL_USERS_FILE", file);
             }
+            suffers.apply(&mut command);
             command
         };
         let process = Process::new(edge, make);
-        let mut agent = Self { edge: edge.to_owned(), local, process, data };
+        let mut agent = Self { edge: edge.to_owned(), local, process, faults, data };
         agent.wait_up();
         agent
     }

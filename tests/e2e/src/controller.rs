@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::faults::Faults;
 use crate::ports;
 use crate::process::Process;
 use crate::rule::Rule;
@@ -81,6 +82,8 @@ pub struct Controller {
     pub mqtt: SocketAddr,
     /// The process.
     pub process: Process,
+    /// What its disk suffers from its next start on.
+    pub faults: Faults,
     dir: PathBuf,
     token: String,
 }
@@ -95,14 +98,17 @@ impl Controller {
         let (http, mqtt) = (ports::free(), ports::free());
         let (data, config_home) = (dir.join("cloud"), dir.join("config"));
         let token_file = data.join("admin.token");
+        let faults = Faults::default();
+        let suffers = faults.clone();
         let make = move || {
             let mut command = tidegate(&config_home);
             command.args(["serve", "--http", &http.to_string(), "--mqtt", &mqtt.to_string(), "--data-dir"]);
             command.arg(&data).env("TIDEGATE_LOG", "info");
+            suffers.apply(&mut command);
             command
         };
         let process = Process::new("controller", make);
-        let mut controller = Self { http, mqtt, process, dir: dir.to_owned(), token: String::new() };
+        let mut controller = Self { http, mqtt, process, faults, dir: dir.to_owned(), token: String::new() };
         until("the controller writes its token", || {
             controller.still_runs();
             controller.token = std::fs::read_to_string(&token_file).ok()?.trim().to_owned();
@@ -110,6 +116,12 @@ impl Controller {
         });
         controller.wait_up();
         controller
+    }
+
+    /// Where it keeps its data.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("cloud")
     }
 
     fn still_runs(&mut self) {

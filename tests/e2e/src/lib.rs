@@ -10,11 +10,13 @@
 //!
 //! Owns starting, killing and watching; the scenarios are in `tests/`. Everything waits for a condition with a
 //! deadline ([`wait`]), and everything that is started ends with the value that stands for it, also on a panic, when
-//! it prints the end of its log. Depends on no crate of the workspace: it knows the binaries as an operator does.
+//! it prints the end of its log. Depends on no crate that it tests: it knows the
+//! binaries as an operator does.
 
 pub mod agent;
 pub mod controller;
 pub mod device;
+pub mod faults;
 pub mod mosquitto;
 pub mod mqtt;
 pub mod ports;
@@ -28,6 +30,7 @@ pub mod world;
 pub use agent::Agent;
 pub use controller::{Answer, Controller};
 pub use device::Device;
+pub use faults::Faults;
 pub use mosquitto::Mosquitto;
 pub use mqtt::Login;
 pub use proxy::Proxy;

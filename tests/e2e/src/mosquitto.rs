@@ -40,8 +40,17 @@ impl Mosquitto {
         Self::start(dir, &format!("allow_anonymous false\npassword_file {}\n", file.display()))
     }
 
+    /// One that takes everybody, at this address.
+    #[must_use]
+    pub fn at(dir: &Path, address: SocketAddr) -> Self {
+        Self::start_at(dir, address, "allow_anonymous true\n")
+    }
+
     fn start(dir: &Path, access: &str) -> Self {
-        let address = ports::free();
+        Self::start_at(dir, ports::free(), access)
+    }
+
+    fn start_at(dir: &Path, address: SocketAddr, access: &str) -> Self {
         let config: PathBuf = dir.join("mosquitto.conf");
         let logs = ["error", "warning", "notice", "information", "subscribe", "unsubscribe"];
         let logs: String = logs.iter().map(|kind| format!("log_type {kind}\n")).collect();

@@ -109,13 +109,20 @@ fn invariant_2_cloud_and_edge_do_not_know_each_other_and_dependencies_point_one_
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("tidegate-model", &[][..]),
         ("tidegate-broker", &[]),
+        ("tidegate-records", &[]),
         ("tidegate-edge-queue", &[]),
         ("tidegate-cloud-core", &["tidegate-model"]),
         ("tidegate-edge-core", &["tidegate-model"]),
-        ("tidegate-cloud", &["tidegate-model", "tidegate-cloud-core", "tidegate-broker"]),
+        ("tidegate-cloud", &["tidegate-model", "tidegate-cloud-core", "tidegate-broker", "tidegate-records"]),
         (
             "tidegate-edge",
-            &["tidegate-model", "tidegate-edge-core", "tidegate-edge-queue", "tidegate-broker"],
+            &[
+                "tidegate-model",
+                "tidegate-edge-core",
+                "tidegate-edge-queue",
+                "tidegate-broker",
+                "tidegate-records",
+            ],
         ),
         // `tidegate dev` starts an agent beside the controller: the one place where both meet.
         (
@@ -124,7 +131,9 @@ fn invariant_2_cloud_and_edge_do_not_know_each_other_and_dependencies_point_one_
         ),
         ("tidegate-sim", &["tidegate-model", "tidegate-cloud-core", "tidegate-edge-core"]),
         ("tidegate-bench", &["tidegate-e2e"]),
-        ("tidegate-e2e", &[]),
+        ("tidegate-e2e", &["tidegate-faults"]),
+        // Only tests know of it: no_program_knows_of_the_faults_that_tests_give_it.
+        ("tidegate-faults", &[]),
     ]);
     for (name, depends_on) in dependencies() {
         let allowed =
@@ -135,10 +144,46 @@ fn invariant_2_cloud_and_edge_do_not_know_each_other_and_dependencies_point_one_
     }
 }
 
+/// Disks that fail are for tests: neither a program nor anything that it is made of depends on them.
+#[test]
+fn no_program_knows_of_the_faults_that_tests_give_it() {
+    for (name, depends_on) in dependencies() {
+        if name != "tidegate-e2e" {
+            assert!(!depends_on.contains("tidegate-faults"), "{name} depends on tidegate-faults");
+        }
+    }
+    for folder in [
+        "shared/model",
+        "shared/broker",
+        "shared/records",
+        "cloud/core",
+        "cloud/server",
+        "cloud/cli",
+        "edge/core",
+        "edge/queue",
+        "edge/agent",
+    ] {
+        for (path, text) in sources(folder) {
+            let text = text.to_lowercase();
+            for word in ["failpoint", "fail_point", "tidegate_faults"] {
+                assert!(!text.contains(word), "{} speaks of {word}", path.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn invariant_8_one_module_spells_topics_and_one_reads_the_environment() {
-    let shells =
-        ["shared/broker", "cloud/core", "cloud/server", "cloud/cli", "edge/core", "edge/queue", "edge/agent"];
+    let shells = [
+        "shared/broker",
+        "shared/records",
+        "cloud/core",
+        "cloud/server",
+        "cloud/cli",
+        "edge/core",
+        "edge/queue",
+        "edge/agent",
+    ];
     for folder in shells {
         for (path, text) in sources(folder) {
             assert!(

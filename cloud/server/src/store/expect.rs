@@ -9,11 +9,11 @@ use tidegate_model::version::RuleVersion;
 use super::StoreError;
 
 /// Checks the preconditions of a batch in its order: each write sees those before it. `stored` tells the version that the
-/// store holds.
+/// store holds. Returns the versions after the batch, of the rules that it writes.
 pub(super) fn check<E: From<StoreError>>(
     writes: &[Write],
     mut stored: impl FnMut(RuleId) -> Result<Option<RuleVersion>, E>,
-) -> Result<(), E> {
+) -> Result<BTreeMap<RuleId, Option<RuleVersion>>, E> {
     let mut written: BTreeMap<RuleId, Option<RuleVersion>> = BTreeMap::new();
     for write in writes {
         match write {
@@ -40,5 +40,5 @@ pub(super) fn check<E: From<StoreError>>(
             | Write::RemoveAnswer(_) => {}
         }
     }
-    Ok(())
+    Ok(written)
 }

@@ -1,9 +1,7 @@
-//! The store on disk: sled 0.34, by the rules that were measured for it (docs/adr).
+//! The store on disk: the controller's records in `tidegate-records`, which owns durability, damage and migration.
 //!
-//! * One thread writes. It takes what waits, applies it in one transaction over all trees, flushes, and then syncs the
-//!   database file itself, because sled's flush alone is not durable on Linux. Only then it answers.
-//! * Any failure poisons the store: what is on disk is known only after it was opened again.
-//! * Reads run on threads of their own.
+//! Owns what lies where (trees and keys), and what a write of the core is there. One thread writes; reads run on threads of
+//! their own. Any failure poisons the store: what is on disk is known only after it was opened again.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,25 +11,37 @@ use tidegate_cloud_core::{
 };
 use tidegate_model::ids::RuleId;
 use tidegate_model::version::RuleVersion;
+use tidegate_records::{Error, Layout, META, Options, Order, Reader, Step, Tree};
 
 use super::{MAX_PAGE, Pending, Store, StoreError};
 
 mod keys;
-mod open;
 #[cfg(test)]
 #[allow(clippy::wildcard_enum_match_arm, reason = "a test names what it wants; anything else fails it")]
 mod tests;
-mod value;
 mod writer;
 
-use open::Trees;
 use writer::Writer;
+
+const RULES: Tree = Tree(1);
+const VERSIONS: Tree = Tree(2);
+const EDGES: Tree = Tree(3);
+const PLACEMENTS: Tree = Tree(4);
+const ANSWERS: Tree = Tree(5);
+
+/// Schema 1 had no seal; `tidegate-records` writes it with the schema's number, and nothing else changed.
+static LAYOUT: Layout = Layout {
+    trees: &["meta", "rules", "versions", "edges", "placements", "answers"],
+    schema: 2,
+    steps: &[Step { to: 2, what: "all records are sealed together", run: |_| Ok(Vec::new()) }],
+    early_schema: |_| None,
+};
 
 /// Records in a directory.
 #[derive(Debug)]
 pub struct Sled {
     dir: Arc<Path>,
-    trees: Trees,
+    reader: Reader,
     writer: Writer,
 }
 
@@ -43,9 +53,13 @@ impl Sled {
     pub async fn open(dir: PathBuf, cache_mib: u64) -> Result<Self, StoreError> {
         let at = dir.clone();
         let opening = tokio::task::spawn_blocking(move || {
-            let trees = open::open(&dir, cache_mib)?;
-            let writer = Writer::start(&dir, trees.clone())?;
-            Ok(Self { dir: dir.into(), trees, writer })
+            let options = Options { cache_bytes: cache_mib.saturating_mul(1024 * 1024), reserve_bytes: 0 };
+            let opened =
+                tidegate_records::open(&dir, &LAYOUT, options).map_err(|e| StoreError::from_disk(&dir, e))?;
+            let reader = opened.records.reader();
+            check(&reader).map_err(|e| StoreError::from_disk(&dir, e))?;
+            let writer = Writer::start(&dir, opened.records)?;
+            Ok(Self { dir: dir.into(), reader, writer })
         });
         opening.await.unwrap_or_else(|error| {
             Err(StoreError::Failed { doing: "opening", dir: at, why: error.to_string() })
@@ -54,64 +68,38 @@ impl Sled {
 
     fn read<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+        look: impl FnOnce(&Reader) -> Result<T, Error> + Send + 'static,
     ) -> Pending<'_, T> {
-        let reader = Reader { dir: Arc::clone(&self.dir), trees: self.trees.clone() };
+        let reader = self.reader.clone();
         Box::pin(async move {
-            let dir = Arc::clone(&self.dir);
-            tokio::task::spawn_blocking(move || look(&reader)).await.unwrap_or_else(|error| {
-                Err(StoreError::Failed { doing: "reading", dir: dir.to_path_buf(), why: error.to_string() })
-            })
+            let read = tokio::task::spawn_blocking(move || look(&reader)).await;
+            let failed =
+                |why: String| StoreError::Failed { doing: "reading", dir: self.dir.to_path_buf(), why };
+            read.map_err(|error| failed(error.to_string()))?
+                .map_err(|error| StoreError::from_disk(&self.dir, error))
         })
     }
 }
 
-/// What a thread that reads needs.
-struct Reader {
-    dir: Arc<Path>,
-    trees: Trees,
+/// That every record is one, and lies under its key.
+fn check(reader: &Reader) -> Result<(), Error> {
+    snapshot(reader)?;
+    reader.each::<VersionRecord>(VERSIONS, |r| keys::version(r.rule, r.version), drop)
 }
 
-impl Reader {
-    fn all<T: serde::de::DeserializeOwned>(&self, tree: &sled::Tree) -> Result<Vec<T>, StoreError> {
-        value::scan(tree, |_, record| Ok(record)).map_err(|e| e.at(&self.dir))
-    }
-
-    fn get<T: serde::de::DeserializeOwned>(
-        &self,
-        tree: &sled::Tree,
-        key: &[u8],
-    ) -> Result<Option<T>, StoreError> {
-        value::get(tree, key).map_err(|e| e.at(&self.dir))
-    }
-
-    fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        let meta: Option<Meta> = self.get(&self.trees.meta, keys::META)?;
-        let rules: Vec<RuleRecord> = self.all(&self.trees.rules)?;
-        let edges: Vec<EdgeRecord> = self.all(&self.trees.edges)?;
-        let placements: Vec<PlacementRecord> = self.all(&self.trees.placements)?;
-        let answers: Vec<OnceRecord> = self.all(&self.trees.answers)?;
-        Ok(Snapshot { meta: meta.unwrap_or_default(), rules, edges, placements, answers })
-    }
-
-    fn versions(
-        &self,
-        keys: impl Iterator<Item = Result<Vec<u8>, value::ValueError>>,
-        limit: usize,
-    ) -> Result<Vec<VersionRecord>, StoreError> {
-        let mut found = Vec::new();
-        for key in keys.take(limit.min(MAX_PAGE)) {
-            let key = key.map_err(|e| e.at(&self.dir))?;
-            // A key that is listed has its record: records are removed with their keys.
-            found.extend(self.get::<VersionRecord>(&self.trees.versions, &key)?);
-        }
-        Ok(found)
-    }
+fn snapshot(reader: &Reader) -> Result<Snapshot, Error> {
+    Ok(Snapshot {
+        meta: reader.get::<Meta>(META, keys::META)?.unwrap_or_default(),
+        rules: reader.all::<RuleRecord>(RULES, |r| keys::rule(r.id))?,
+        edges: reader.all::<EdgeRecord>(EDGES, |r| keys::edge(&r.id))?,
+        placements: reader.all::<PlacementRecord>(PLACEMENTS, |r| keys::placement(r.rule, &r.edge))?,
+        answers: reader.all::<OnceRecord>(ANSWERS, |r| keys::answer(&r.id))?,
+    })
 }
 
 impl Store for Sled {
     fn load(&self) -> Pending<'_, Snapshot> {
-        self.read(Reader::snapshot)
+        self.read(snapshot)
     }
 
     fn apply(&self, writes: Vec<Write>) -> Pending<'_, ()> {
@@ -127,12 +115,12 @@ impl Store for Sled {
         self.read(move |reader| {
             let from = keys::version(rule, RuleVersion(0));
             let below = keys::version(rule, before.unwrap_or(RuleVersion(u64::MAX)));
-            reader.versions(value::heads(reader.trees.versions.range(from..below).rev()), limit)
+            reader.page(VERSIONS, (from, Some(below)), Order::Descending, limit.min(MAX_PAGE))
         })
     }
 
     fn version(&self, rule: RuleId, version: RuleVersion) -> Pending<'_, Option<VersionRecord>> {
-        self.read(move |reader| reader.get(&reader.trees.versions, &keys::version(rule, version)))
+        self.read(move |reader| reader.get(VERSIONS, &keys::version(rule, version)))
     }
 
     fn all_versions(
@@ -142,7 +130,7 @@ impl Store for Sled {
     ) -> Pending<'_, Vec<VersionRecord>> {
         self.read(move |reader| {
             let from = after.map_or_else(Vec::new, |(rule, version)| keys::version(rule, version.next()));
-            reader.versions(value::heads(reader.trees.versions.range(from..)), limit)
+            reader.page(VERSIONS, (from, None), Order::Ascending, limit.min(MAX_PAGE))
         })
     }
 

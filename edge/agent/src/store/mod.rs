@@ -1,38 +1,53 @@
-//! What the agent remembers, on disk: one sled database, one writer.
+//! What the agent remembers, on disk: `tidegate-records`, which owns durability, damage and migration, and one writer.
 //!
-//! [`Store::commit`] returns when a batch is durable: one transaction over all trees, `flush`, and an own `fdatasync`,
-//! because sled's flush is none on Linux. Any error poisons the store: the process ends and starts again from what is on
-//! disk. A damaged store is set aside with its name kept, and the agent starts empty: the cloud issues its rules again.
+//! [`Store::commit`] returns when a batch is durable. Any error poisons the store: the process ends and starts again from
+//! what is on disk. A damaged store is set aside with its name kept, and the agent starts empty: the cloud issues its rules
+//! again. On a full disk it stays writable for a while from space that it holds in advance.
 //!
 //! ```text
-//! {data}/store/db            sled's file
-//! tree meta        "meta" -> Meta,  "schema_version" -> u32
-//! tree rules       rule (16 bytes), chunk (u16) -> RuleRecord
-//! tree tombstones  rule (16 bytes), chunk (u16) -> Tombstone
+//! {data}/store/                   see tidegate-records
+//! tree meta        "meta" -> Meta
+//! tree rules       rule (16 bytes) -> RuleRecord
+//! tree tombstones  rule (16 bytes) -> Tombstone
+//! {data}/store.damaged-…          set aside, the last three
 //! ```
 //!
 //! Decides nothing: which writes belong together is the core's business.
 
+mod early;
 mod open;
-mod value;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tidegate_edge_core::{Snapshot, Write};
+use tidegate_records::{Layout, Step, Tree};
 use tokio::sync::{mpsc, oneshot};
 
 pub use open::Opened;
 
-/// Version of the layout; another one is not read.
-const SCHEMA_VERSION: u32 = 1;
 /// Batches that wait for the writer at the most; the agent's loop sends one at a time.
 const MAX_WAITING_BATCHES: usize = 256;
+const RULES: Tree = Tree(1);
+const TOMBSTONES: Tree = Tree(2);
+/// Key of the one record of the first tree.
+const META_KEY: &[u8] = b"meta";
+
+static LAYOUT: Layout = Layout {
+    trees: &["meta", "rules", "tombstones"],
+    schema: 2,
+    steps: &[Step {
+        to: 2,
+        what: "values in the form of tidegate-records, sealed together",
+        run: early::to_schema_2,
+    }],
+    early_schema: early::schema,
+};
 
 /// Why the store could not be opened or written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// sled or the operating system refused to open it.
+    /// The operating system refused to open it.
     #[error("opening the store {}: {reason}", dir.display())]
     Open {
         /// Its directory.
@@ -40,20 +55,36 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
-    /// It was written by another version of this software.
+    /// It was written by a later version of this software.
     #[error(
-        "the store {} has layout {found}; this agent reads layout {SCHEMA_VERSION}. Run the agent that wrote it, or set the directory aside",
+        "the store {} has schema {found}; this agent reads up to {known}. Run the agent that wrote it or a later one, or set the directory aside",
         dir.display()
     )]
-    Schema {
+    TooNew {
         /// Its directory.
         dir: PathBuf,
-        /// Its layout.
+        /// Its schema.
         found: u32,
+        /// The highest schema known.
+        known: u32,
     },
     /// A batch could not be made durable. What is on disk is what was before it.
     #[error("writing the store: {0}; the agent stops, and starts again from what is on disk")]
     Write(String),
+}
+
+impl StoreError {
+    fn from_disk(dir: &Path, error: tidegate_records::Error) -> Self {
+        use tidegate_records::Error;
+        let dir = dir.to_owned();
+        match error {
+            Error::TooNew { found, known, .. } => Self::TooNew { dir, found, known },
+            Error::Failed { doing: "writing", why, .. } => Self::Write(why),
+            Error::Failed { .. } | Error::Locked { .. } | Error::Damaged { .. } => {
+                Self::Open { dir, reason: error.to_string() }
+            }
+        }
+    }
 }
 
 /// The open store.
@@ -74,17 +105,18 @@ impl Store {
     /// of a damaged one that is set aside. Blocks.
     ///
     /// # Errors
-    /// [`StoreError::Open`] when the directory cannot be used at all, [`StoreError::Schema`] for another layout.
+    /// [`StoreError::Open`] when the directory cannot be used at all, [`StoreError::TooNew`] for a later schema.
     pub fn open(
         dir: &std::path::Path,
         new_store: tidegate_model::ids::StoreId,
         stamp: i64,
     ) -> Result<(Self, Snapshot, Opened), StoreError> {
-        let (trees, snapshot, opened) = open::open(dir, new_store, stamp)?;
+        let (records, snapshot, opened) = open::open(dir, new_store, stamp)?;
+        let at = dir.to_owned();
         let (batches, waiting) = mpsc::channel(MAX_WAITING_BATCHES);
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer::run(&trees, waiting))
+            .spawn(move || writer::run(&at, records, waiting))
             .map_err(|e| StoreError::Open { dir: dir.to_owned(), reason: e.to_string() })?;
         Ok((Self { batches, writer: Some(writer) }, snapshot, opened))
     }

@@ -7,8 +7,6 @@ use tidegate_model::version::RuleVersion;
 
 /// Key of the facts about the controller.
 pub(super) const META: &[u8] = b"meta";
-/// Key of the schema's number.
-pub(super) const SCHEMA_VERSION: &[u8] = b"schema_version";
 
 /// Bytes of a name: as long as the longest, and one zero at least behind it.
 const NAME_WIDTH: usize = MAX_NAME_BYTES + 1;

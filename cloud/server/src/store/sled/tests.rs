@@ -1,9 +1,12 @@
+//! What the controller makes of its records on disk; durability and damage themselves are tested in `tidegate-records`.
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use tidegate_cloud_core::{Meta, Write};
 
 use super::*;
 use crate::store::conformance::{edge, placement, put_rule, rule, version};
+use crate::store::{Memory, export_to, import_from};
 
 const CACHE_MIB: u64 = 8;
 
@@ -19,18 +22,10 @@ async fn filled(dir: &Path) {
     store.apply(writes).await.unwrap();
 }
 
-/// Changes the database behind the store's back.
-fn tamper(dir: &Path, tree: &str, change: impl Fn(&sled::Tree)) {
-    let db = sled::open(dir).unwrap();
-    change(&db.open_tree(tree).unwrap());
-    db.flush().unwrap();
-}
-
-async fn damage(dir: &Path) -> String {
-    match Sled::open(dir.to_owned(), CACHE_MIB).await.unwrap_err() {
-        StoreError::Damaged { what, .. } => what,
-        other => panic!("{other}"),
-    }
+/// Changes records behind the store's back, by the rules of the records.
+fn tamper(dir: &Path, changes: &[tidegate_records::Change]) {
+    let options = Options { cache_bytes: 1 << 20, reserve_bytes: 0 };
+    tidegate_records::open(dir, &LAYOUT, options).unwrap().records.commit(changes).unwrap();
 }
 
 #[tokio::test]
@@ -39,13 +34,10 @@ async fn what_was_written_is_there_after_a_reopen() {
     let dir = tmp.path().join("store");
     filled(&dir).await;
     assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
-    // What sled leaves of a snapshot that it did not finish.
-    std::fs::write(dir.join("snap.00000000000000FF.generating"), "half").unwrap();
     let store = Sled::open(dir.clone(), CACHE_MIB).await.unwrap();
     let loaded = store.load().await.unwrap();
     assert_eq!((loaded.meta.epoch, loaded.rules), (3, vec![rule(1, 1)]));
     assert_eq!(loaded.placements, [placement(1, "gw-1", 30_000)]);
-    assert!(!dir.join("snap.00000000000000FF.generating").exists());
 }
 
 #[tokio::test]
@@ -58,107 +50,71 @@ async fn a_second_opening_is_told_that_another_tidegate_has_it() {
 }
 
 #[tokio::test]
-async fn torn_and_changed_values_are_found_when_opening() {
+async fn a_damaged_store_names_the_file_and_the_way_back_which_works() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = tmp.path().join("store");
     filled(&dir).await;
-    let key = |number: u16| {
-        [keys::placement(rule(1, 1).id, &edge("gw-1").id), number.to_be_bytes().to_vec()].concat()
+    let backup = tmp.path().join("backup.jsonl");
+    let before = {
+        let store = Sled::open(dir.clone(), CACHE_MIB).await.unwrap();
+        export_to(&store, backup.clone()).await.unwrap();
+        store.load().await.unwrap()
     };
-
-    let whole = |tree: &sled::Tree| tree.get(key(2)).unwrap().unwrap();
-    let saved = std::cell::RefCell::new(Vec::new());
-    tamper(&dir, "placements", |tree| {
-        saved.replace(whole(tree).to_vec());
-        tree.remove(key(2)).unwrap();
-    });
-    assert!(damage(&dir).await.contains("lacks a piece"));
-    tamper(&dir, "placements", |tree| {
-        let mut changed = saved.borrow().clone();
-        changed[100] ^= 1;
-        tree.insert(key(2), changed).unwrap();
-    });
-    assert!(damage(&dir).await.contains("wrong checksum"));
-    tamper(&dir, "placements", |tree| {
-        tree.insert(key(2), saved.borrow().clone()).unwrap();
-        tree.insert(key(40), saved.borrow().clone()).unwrap();
-    });
-    assert!(damage(&dir).await.contains("without a beginning"));
-    tamper(&dir, "placements", |tree| drop(tree.remove(key(40)).unwrap()));
-    Sled::open(dir.clone(), CACHE_MIB).await.unwrap();
-    tamper(&dir, "edges", |tree| {
-        let moved = tree.get([keys::edge(&edge("gw-1").id), vec![0, 0]].concat()).unwrap().unwrap();
-        tree.insert([keys::edge(&edge("gw-2").id), vec![0, 0]].concat(), moved).unwrap();
-    });
-    assert!(damage(&dir).await.contains("under the key of another"));
-}
-
-#[tokio::test]
-async fn an_unreadable_configuration_of_sled_is_damage_too() {
-    let tmp = tempfile::tempdir().unwrap();
-    let dir = tmp.path().join("store");
-    filled(&dir).await;
-    std::fs::write(dir.join("conf"), [0xa7; 200]).unwrap();
-    assert!(damage(&dir).await.contains("configuration"));
-}
-
-#[tokio::test]
-async fn no_value_is_larger_than_8_kb() {
-    let tmp = tempfile::tempdir().unwrap();
-    let dir = tmp.path().join("store");
-    filled(&dir).await;
-    tamper(&dir, "placements", |tree| {
-        let sizes: Vec<usize> = tree.iter().map(|entry| entry.unwrap().1.len()).collect();
-        assert!(sizes.len() > 4 && sizes.iter().all(|size| *size < 8 * 1024), "{sizes:?}");
-    });
-}
-
-#[tokio::test]
-async fn a_later_schema_is_not_touched() {
-    let tmp = tempfile::tempdir().unwrap();
-    let dir = tmp.path().join("store");
-    filled(&dir).await;
-    tamper(&dir, "meta", |tree| {
-        let pieces = value::encode(&99_u32).unwrap();
-        tree.insert([keys::SCHEMA_VERSION, &[0, 0]].concat(), pieces[0].clone()).unwrap();
-    });
-    let error = Sled::open(dir, CACHE_MIB).await.unwrap_err();
-    assert!(matches!(error, StoreError::TooNew { found: 99, .. }), "{error}");
-}
-
-#[tokio::test]
-async fn a_torn_database_file_gives_an_error_or_a_whole_earlier_state() {
-    let tmp = tempfile::tempdir().unwrap();
-    let dir = tmp.path().join("store");
-    filled(&dir).await;
-    let whole = std::fs::read(dir.join("db")).unwrap();
-    for part in 0..8 {
-        let mut torn = whole.clone();
-        let from = whole.len() * part / 8;
-        torn[from..].fill(0);
-        std::fs::write(dir.join("db"), torn).unwrap();
-        match Sled::open(dir.clone(), CACHE_MIB).await {
-            Ok(store) => {
-                // What it gives is what was written: nothing half.
-                let loaded = store.load().await.unwrap();
-                assert!(loaded.rules.is_empty() || loaded.rules == [rule(1, 1)]);
-                assert_eq!(loaded.rules.is_empty(), loaded.placements.is_empty());
-            }
-            Err(StoreError::Damaged { .. } | StoreError::Failed { .. }) => {}
-            Err(other) => panic!("{other}"),
-        }
+    let mut bytes = std::fs::read(dir.join("db")).unwrap();
+    let middle = bytes.iter().rposition(|byte| *byte != 0).unwrap() / 2;
+    bytes[middle] ^= 0x10;
+    std::fs::write(dir.join("db"), bytes).unwrap();
+    let error = Sled::open(dir.clone(), CACHE_MIB).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Damaged { file, .. } if *file == dir.join("db")), "{error}");
+    for part in ["store/db is damaged", "move the directory", "import the last export", "edges go on running"]
+    {
+        assert!(error.to_string().contains(part), "{error}");
     }
+    assert!(!error.to_string().contains("pässword"));
+    // What the sentence says.
+    std::fs::rename(&dir, tmp.path().join("store.damaged")).unwrap();
+    let store = Sled::open(dir.clone(), CACHE_MIB).await.unwrap();
+    import_from(&store, backup).await.unwrap();
+    let after = store.load().await.unwrap();
+    assert_eq!((after.rules, after.edges), (before.rules, before.edges));
+    assert_eq!(after.placements, before.placements);
 }
 
 #[tokio::test]
-async fn a_database_that_lost_its_contents_is_not_taken_for_a_new_one() {
+async fn a_record_that_is_none_or_lies_elsewhere_is_found_when_opening() {
     let tmp = tempfile::tempdir().unwrap();
-    for (name, garbage) in [("empty", Vec::new()), ("noise", vec![0x5a; 100_000])] {
+    for (name, tree, key) in
+        [("none", RULES, keys::rule(rule(7, 1).id)), ("elsewhere", EDGES, keys::edge(&edge("gw-2").id))]
+    {
         let dir = tmp.path().join(name);
         filled(&dir).await;
-        std::fs::write(dir.join("db"), garbage).unwrap();
-        assert!(damage(&dir).await.contains("contents are gone"), "{name}");
+        let change = if tree == RULES {
+            tidegate_records::Change::put(tree, key, &"pässword").unwrap()
+        } else {
+            tidegate_records::Change::put(tree, key, &edge("gw-1")).unwrap()
+        };
+        tamper(&dir, &[change]);
+        let error = Sled::open(dir, CACHE_MIB).await.unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        assert!(!error.to_string().contains("pässword"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_later_schema_is_not_touched_and_says_what_to_run() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path().join("store");
+    filled(&dir).await;
+    tamper(&dir, &[tidegate_records::Change::put(META, b"schema_version".to_vec(), &99_u32).unwrap()]);
+    let error = Sled::open(dir, CACHE_MIB).await.unwrap_err();
+    assert!(matches!(error, StoreError::TooNew { found: 99, .. }), "{error}");
+    assert!(error.to_string().contains("run the version that wrote it, or a later one"), "{error}");
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_used_is_told_with_what_to_do() {
+    let error = Sled::open("/dev/null/store".into(), CACHE_MIB).await.unwrap_err().to_string();
+    assert!(error.contains("making the store /dev/null/store failed"), "{error}");
 }
 
 #[tokio::test]
@@ -167,12 +123,38 @@ async fn an_error_poisons_the_store() {
     let dir = tmp.path().join("store");
     filled(&dir).await;
     let store = Sled::open(dir.clone(), CACHE_MIB).await.unwrap();
-    // Damage that the next write meets: the record of the rule that it compares with.
-    let key = [keys::rule(rule(1, 1).id), vec![0, 0]].concat();
-    store.trees.rules.insert(key, b"garbage".as_slice()).unwrap();
-    let first = store.apply(vec![put_rule(1, 2, Some(1))]).await.unwrap_err();
-    assert!(matches!(first, StoreError::Damaged { .. }), "{first}");
+    store.health().await.unwrap();
+    // Its file is exchanged under it: what it writes from now on nobody would find again.
+    std::fs::rename(dir.join("db"), tmp.path().join("elsewhere")).unwrap();
+    std::fs::write(dir.join("db"), "").unwrap();
+    let first = store.health().await.unwrap_err();
+    assert!(matches!(first, StoreError::Failed { .. }), "{first}");
     let then = store.apply(vec![put_rule(2, 1, None)]).await.unwrap_err();
     assert!(matches!(then, StoreError::Poisoned { .. }), "{then}");
     assert!(matches!(store.health().await, Err(StoreError::Poisoned { .. })));
+}
+
+/// A store of schema 1 as this software wrote it at commit 5fa1ddc, and what was exported from it then.
+#[tokio::test]
+async fn a_store_of_schema_1_is_migrated_and_holds_what_it_held() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/schema-1");
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path().join("store");
+    std::fs::create_dir_all(dir.join("blobs")).unwrap();
+    for file in std::fs::read_dir(golden.join("store")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), dir.join(file.file_name())).unwrap();
+    }
+    let expected = Memory::default();
+    import_from(&expected, golden.join("export.jsonl")).await.unwrap();
+    let expected = expected.load().await.unwrap();
+    assert!(!expected.placements.is_empty() && !expected.rules.is_empty());
+    for _ in 0..2 {
+        let store = Sled::open(dir.clone(), CACHE_MIB).await.unwrap();
+        let found = store.load().await.unwrap();
+        assert_eq!((&found.meta, &found.rules), (&expected.meta, &expected.rules));
+        assert_eq!((&found.edges, &found.placements), (&expected.edges, &expected.placements));
+        assert!(!store.all_versions(None, 10).await.unwrap().is_empty());
+    }
+    assert!(tmp.path().join("store.schema-1/db").exists(), "the copy for the older version");
 }

@@ -8,14 +8,8 @@
 //! key 0001 -> format 2 | next bytes
 //! ```
 
-use std::path::Path;
-
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sled::transaction::{ConflictableTransactionError, TransactionalTree, UnabortableTransactionError};
 use sled::{IVec, Tree};
-
-use crate::store::StoreError;
 
 /// Format of the first piece: JSON.
 const FORMAT_HEAD: u8 = 1;
@@ -30,20 +24,11 @@ const NUMBER_BYTES: usize = 2;
 
 /// What is wrong with a value.
 #[derive(Debug)]
-pub(super) enum ValueError {
+pub(crate) enum ValueError {
     /// It is not what was written.
     Damaged(String),
     /// sled could not read.
     Sled(sled::Error),
-}
-
-impl ValueError {
-    pub(super) fn at(self, dir: &Path) -> StoreError {
-        match self {
-            Self::Damaged(what) => StoreError::Damaged { dir: dir.to_owned(), what },
-            Self::Sled(error) => super::open::sled_error("reading", dir, &error),
-        }
-    }
 }
 
 impl From<sled::Error> for ValueError {
@@ -52,16 +37,23 @@ impl From<sled::Error> for ValueError {
     }
 }
 
-fn piece_key(key: &[u8], number: u16) -> Vec<u8> {
+impl ValueError {
+    pub(crate) fn at(self, doing: &'static str, dir: &std::path::Path) -> crate::Error {
+        match self {
+            Self::Damaged(what) => crate::Error::damaged(dir, what),
+            Self::Sled(error) => crate::Error::from_sled(doing, dir, &error),
+        }
+    }
+}
+
+pub(crate) fn piece_key(key: &[u8], number: u16) -> Vec<u8> {
     [key, &number.to_be_bytes()].concat()
 }
 
-/// The pieces of a record.
-pub(super) fn encode(record: &impl Serialize) -> Result<Vec<Vec<u8>>, String> {
-    let json = serde_json::to_vec(record).map_err(|e| e.to_string())?;
-    let count =
-        u16::try_from(json.len().div_ceil(PIECE_BYTES)).map_err(|_| "the record is too large".to_owned())?;
-    let crc = crc32fast::hash(&json);
+/// The pieces of a record; `None` when it is larger than 65,535 pieces of 7 KB.
+pub(crate) fn encode(json: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let count = u16::try_from(json.len().div_ceil(PIECE_BYTES)).ok()?;
+    let crc = crc32fast::hash(json);
     let pieces = json.chunks(PIECE_BYTES).enumerate().map(|(number, part)| {
         let mut piece = Vec::with_capacity(HEAD_BYTES + part.len());
         if number == 0 {
@@ -74,7 +66,7 @@ pub(super) fn encode(record: &impl Serialize) -> Result<Vec<Vec<u8>>, String> {
         piece.extend_from_slice(part);
         piece
     });
-    Ok(pieces.collect())
+    Some(pieces.collect())
 }
 
 struct Head<'v> {
@@ -94,11 +86,17 @@ fn head(value: &[u8]) -> Option<Head<'_>> {
     })
 }
 
-fn decode<T: DeserializeOwned>(
+/// How many pieces the record has whose first piece this is; 0 if it is no first piece.
+pub(crate) fn pieces_of(first: &[u8]) -> u16 {
+    head(first).map_or(0, |head| head.pieces)
+}
+
+/// Puts the JSON of a record together.
+fn join(
     key: &[u8],
     first: &[u8],
     mut more: impl FnMut(&[u8]) -> Result<Option<IVec>, ValueError>,
-) -> Result<T, ValueError> {
+) -> Result<Vec<u8>, ValueError> {
     let damaged = |what: &str| ValueError::Damaged(format!("the value under key {} {what}", hex(key)));
     let head = head(first).ok_or_else(|| damaged("has an unknown format"))?;
     let mut json = head.part.to_vec();
@@ -109,32 +107,40 @@ fn decode<T: DeserializeOwned>(
             Some(_) | None => return Err(damaged("has a piece of an unknown format")),
         }
     }
-    if crc32fast::hash(&json) != head.crc {
-        return Err(damaged("has a wrong checksum"));
-    }
-    // What the reader says may quote a password.
-    serde_json::from_slice(&json).map_err(|_| damaged("is not a record that this version knows"))
+    if crc32fast::hash(&json) == head.crc { Ok(json) } else { Err(damaged("has a wrong checksum")) }
+}
+
+/// Reads a record from its JSON. What the reader says may quote a password, so it is not said.
+pub(crate) fn parse<T: DeserializeOwned>(key: &[u8], json: &[u8]) -> Result<T, ValueError> {
+    serde_json::from_slice(json).map_err(|_| {
+        ValueError::Damaged(format!(
+            "the value under key {} is not a record that this version knows",
+            hex(key)
+        ))
+    })
 }
 
 fn hex(key: &[u8]) -> String {
     key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads one record.
-pub(super) fn get<T: DeserializeOwned>(tree: &Tree, key: &[u8]) -> Result<Option<T>, ValueError> {
+/// Reads the JSON of one record.
+pub(crate) fn get(tree: &Tree, key: &[u8]) -> Result<Option<Vec<u8>>, ValueError> {
     let Some(first) = tree.get(piece_key(key, 0))? else { return Ok(None) };
-    decode(key, &first, |piece| Ok(tree.get(piece)?)).map(Some)
+    join(key, &first, |piece| Ok(tree.get(piece)?)).map(Some)
 }
 
-/// Reads every record of a tree in the order of their keys; a piece that belongs to no record is damage.
-pub(super) fn scan<T: DeserializeOwned, R>(
+/// Reads every record of a tree in the order of their keys; a piece that belongs to no record is damage. `piece` sees each
+/// entry as it is stored, `record` each key with its JSON.
+pub(crate) fn scan(
     tree: &Tree,
-    mut take: impl FnMut(&[u8], T) -> Result<R, ValueError>,
-) -> Result<Vec<R>, ValueError> {
-    let mut records = Vec::new();
-    let mut pieces = tree.iter();
-    while let Some(entry) = pieces.next() {
+    mut piece: impl FnMut(&[u8], &[u8]),
+    mut record: impl FnMut(&[u8], Vec<u8>) -> Result<(), ValueError>,
+) -> Result<(), ValueError> {
+    let mut entries = tree.iter();
+    while let Some(entry) = entries.next() {
         let (full_key, first) = entry?;
+        piece(&full_key, &first);
         let (key, number) = split(&full_key)?;
         if number != 0 {
             return Err(ValueError::Damaged(format!(
@@ -142,18 +148,21 @@ pub(super) fn scan<T: DeserializeOwned, R>(
                 hex(&full_key)
             )));
         }
-        let record = decode(key, &first, |wanted| match pieces.next() {
-            Some(Ok((found, piece))) => Ok((*found == *wanted).then_some(piece)),
+        let json = join(key, &first, |wanted| match entries.next() {
+            Some(Ok((found, value))) => {
+                piece(&found, &value);
+                Ok((*found == *wanted).then_some(value))
+            }
             Some(Err(error)) => Err(error.into()),
             None => Ok(None),
         })?;
-        records.push(take(key, record)?);
+        record(key, json)?;
     }
-    Ok(records)
+    Ok(())
 }
 
 /// The keys of records, without their further pieces.
-pub(super) fn heads(
+pub(crate) fn heads(
     entries: impl Iterator<Item = sled::Result<(IVec, IVec)>>,
 ) -> impl Iterator<Item = Result<Vec<u8>, ValueError>> {
     entries.filter_map(|entry| match entry {
@@ -171,55 +180,4 @@ fn split(key: &[u8]) -> Result<(&[u8], u16), ValueError> {
         .split_last_chunk::<NUMBER_BYTES>()
         .ok_or_else(|| ValueError::Damaged(format!("key {} is too short", hex(key))))?;
     Ok((key, u16::from_be_bytes(*number)))
-}
-
-/// How many pieces a record has within a transaction; 0: there is no record.
-fn pieces_in(tree: &TransactionalTree, key: &[u8]) -> Result<u16, UnabortableTransactionError> {
-    let first = tree.get(piece_key(key, 0))?;
-    Ok(first.as_deref().and_then(head).map_or(0, |head| head.pieces))
-}
-
-/// Puts a record within a transaction, in place of the one that is there.
-pub(super) fn put_in<E>(
-    tree: &TransactionalTree,
-    key: &[u8],
-    pieces: &[Vec<u8>],
-) -> Result<(), ConflictableTransactionError<E>> {
-    let before = pieces_in(tree, key)?;
-    let mut number = 0;
-    for piece in pieces {
-        tree.insert(piece_key(key, number), piece.as_slice())?;
-        number += 1;
-    }
-    for left in number..before {
-        tree.remove(piece_key(key, left))?;
-    }
-    Ok(())
-}
-
-/// Removes a record within a transaction.
-pub(super) fn remove_in<E>(
-    tree: &TransactionalTree,
-    key: &[u8],
-) -> Result<(), ConflictableTransactionError<E>> {
-    for number in 0..pieces_in(tree, key)? {
-        tree.remove(piece_key(key, number))?;
-    }
-    Ok(())
-}
-
-/// Reads a record within a transaction.
-pub(super) fn get_in<T: DeserializeOwned>(
-    tree: &TransactionalTree,
-    key: &[u8],
-) -> Result<Result<Option<T>, ValueError>, UnabortableTransactionError> {
-    let Some(first) = tree.get(piece_key(key, 0))? else { return Ok(Ok(None)) };
-    let mut pieces = std::collections::BTreeMap::new();
-    for number in 1..head(&first).map_or(0, |head| head.pieces) {
-        let key = piece_key(key, number);
-        if let Some(piece) = tree.get(&key)? {
-            pieces.insert(key, piece);
-        }
-    }
-    Ok(decode(key, &first, |piece| Ok(pieces.remove(piece))).map(Some))
 }
