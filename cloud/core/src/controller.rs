@@ -2,7 +2,8 @@
 //!
 //! Owns the records and the facts that live as long as the process (sessions, timers). The verbs are in the modules
 //! beside it: `rules` (save, restore, delete), `placements` (place, unplace), `action` (the five actions and how they
-//! end), `link` (presence), `edge_message` (what edges say), `reconcile` (after a hello), `read` (views).
+//! end), `link` (presence), `edge_message` (what edges say), `reconcile` (after a hello), `succession`
+//! (another controller), `read` (views).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,6 @@ use tidegate_model::limits;
 use tidegate_model::placement::Role;
 use tidegate_model::time::{Now, Wall};
 use tidegate_model::version::Generation;
-use tidegate_model::wire::ControllerPresence;
 
 use crate::action::Phase;
 use crate::io::{Deadline, Effect, Event, EventKind, How, Input, Output, ReplyTo, Write};
@@ -76,6 +76,8 @@ pub struct Controller {
     pub(crate) by_rule: BTreeMap<RuleId, BTreeSet<EdgeId>>,
     pub(crate) timers: Timers,
     pub(crate) kept: Kept,
+    /// The epoch of another controller that took this one's place; then this one only looks on.
+    pub(crate) superseded_by: Option<u64>,
     pub(crate) messages: u64,
 }
 
@@ -87,6 +89,9 @@ pub(crate) struct Turn {
     pub(crate) effects: Vec<Effect>,
     pub(crate) dirty_edges: BTreeSet<EdgeId>,
     pub(crate) dirty_placements: BTreeSet<Key>,
+    /// Placements of which something that is shown may have changed, beside the dirty ones.
+    changed: BTreeSet<(RuleName, EdgeId)>,
+    changed_edges: BTreeSet<EdgeId>,
 }
 
 impl Turn {
@@ -97,6 +102,8 @@ impl Turn {
             effects: Vec::new(),
             dirty_edges: BTreeSet::new(),
             dirty_placements: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            changed_edges: BTreeSet::new(),
         }
     }
 
@@ -112,6 +119,7 @@ impl Turn {
 
     /// Tells the watchers something about a placement.
     pub(crate) fn tell_placement(&mut self, rule: &RuleName, edge: &EdgeId, text: String) {
+        self.changed.insert((rule.clone(), edge.clone()));
         let event = Event {
             kind: EventKind::Placement,
             at: self.now.wall,
@@ -124,6 +132,7 @@ impl Turn {
 
     /// Tells the watchers something about an edge.
     pub(crate) fn tell_edge(&mut self, edge: &EdgeId, text: String) {
+        self.changed_edges.insert(edge.clone());
         let event =
             Event { kind: EventKind::Edge, at: self.now.wall, rule: None, edge: Some(edge.clone()), text };
         self.effects.push(Effect::Notify(event));
@@ -155,6 +164,7 @@ impl Controller {
             by_rule: BTreeMap::new(),
             timers: Timers::default(),
             kept: Kept::default(),
+            superseded_by: None,
             messages: 0,
         };
         for record in snapshot.edges {
@@ -165,11 +175,11 @@ impl Controller {
             controller.insert_placement(record);
             controller.wait_offline(now, &key);
         }
-        let presence = ControllerPresence { epoch: meta.epoch, version: crate::software_version() };
+        let effects = vec![Effect::PublishPresence(controller.presence())];
+        let changed = controller.placements.values().map(|p| name_of(&p.record)).collect();
         let mut writes = vec![Write::PutMeta(meta)];
         writes.extend(controller.restore_answers(now, snapshot.answers));
-        let output = Output { writes, effects: vec![Effect::PublishPresence(presence)] };
-        (controller, output)
+        (controller, Output { writes, effects, changed })
     }
 
     /// Handles whatever happened. Any input in any state is fine; nothing is done before the writes are durable.
@@ -182,6 +192,7 @@ impl Controller {
             Input::FromEdge { edge, presence, payload } => {
                 self.take_message(&mut turn, &edge, presence, &payload);
             }
+            Input::OtherController(presence) => self.other_controller(&mut turn, &presence),
             Input::Tick => {}
         }
         while let Some(key) = self.timers.pop_due(now.monotonic) {
@@ -208,7 +219,12 @@ impl Controller {
     }
 
     fn finish(&mut self, turn: Turn) -> Output {
-        let Turn { mut writes, effects, dirty_edges, dirty_placements, .. } = turn;
+        let Turn { mut writes, effects, dirty_edges, dirty_placements, mut changed, changed_edges, .. } = turn;
+        for edge in changed_edges.union(&dirty_edges) {
+            for key in self.keys_of_edge(edge) {
+                changed.insert(name_of(&self.placements[&key].record));
+            }
+        }
         for edge in dirty_edges {
             if let Some(edge) = self.edges.get(&edge) {
                 writes.push(Write::PutEdge(Box::new(edge.record.clone())));
@@ -216,11 +232,14 @@ impl Controller {
         }
         for key in dirty_placements {
             match self.placements.get(&key) {
-                Some(placement) => writes.push(Write::PutPlacement(Box::new(placement.record.clone()))),
+                Some(placement) => {
+                    changed.insert(name_of(&placement.record));
+                    writes.push(Write::PutPlacement(Box::new(placement.record.clone())));
+                }
                 None => writes.push(Write::RemovePlacement { rule: key.0, edge: key.1 }),
             }
         }
-        Output { writes, effects }
+        Output { writes, effects, changed }
     }
 
     fn request(&mut self, turn: &mut Turn, to: ReplyTo, by: &Actor, role: Role, request: Request, how: How) {
@@ -238,6 +257,9 @@ impl Controller {
     ) -> Result<Reply, Rejection> {
         if role == Role::Viewer {
             return Err(Rejection::Forbidden);
+        }
+        if let Some(epoch) = self.superseded_by {
+            return Err(Rejection::Superseded { epoch });
         }
         if how.dry_run {
             return self.rehearse(turn.now, by, role, request);
@@ -297,7 +319,9 @@ impl Controller {
 
     /// Forgets a placement and its generation.
     pub(crate) fn drop_placement(&mut self, turn: &mut Turn, key: &Key) {
-        self.placements.remove(key);
+        if let Some(gone) = self.placements.remove(key) {
+            turn.changed.insert(name_of(&gone.record));
+        }
         self.timers.clear(&TimerKey::Operation(key.0, key.1.clone()));
         unindex(&mut self.by_edge, &key.1, &key.0);
         unindex(&mut self.by_rule, &key.0, &key.1);
@@ -346,6 +370,11 @@ impl Controller {
             self.placements.get(key).and_then(|p| p.record.reported.as_ref()).map(|r| r.generation);
         told.max(reported.unwrap_or_default())
     }
+}
+
+/// How people name a placement.
+fn name_of(record: &PlacementRecord) -> (RuleName, EdgeId) {
+    (record.name.clone(), record.edge.clone())
 }
 
 fn unindex<A: Ord, B: Ord>(index: &mut BTreeMap<A, BTreeSet<B>>, from: &A, what: &B) {

@@ -1,5 +1,7 @@
 //! What goes into the controller and what comes out.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use tidegate_model::code::Code;
@@ -44,6 +46,8 @@ pub enum Input {
         /// The payload as it came.
         payload: Vec<u8>,
     },
+    /// The presence of a controller other than this one was seen on the broker.
+    OtherController(ControllerPresence),
     /// A deadline may have passed.
     Tick,
 }
@@ -65,6 +69,8 @@ pub struct Output {
     pub writes: Vec<Write>,
     /// … and only then these, in order.
     pub effects: Vec<Effect>,
+    /// Placements of which something that people are shown may have changed, those that went included.
+    pub changed: BTreeSet<(RuleName, EdgeId)>,
 }
 
 /// A change of the store.
@@ -172,6 +178,8 @@ pub enum EventKind {
     Placement,
     /// An edge came, went, or its link changed.
     Edge,
+    /// Another controller took over, or went away.
+    Controller,
 }
 
 /// When the controller wants to be woken.

@@ -21,6 +21,7 @@ mod rehearse;
 mod rejection;
 mod request;
 mod rules;
+mod succession;
 mod timers;
 mod view;
 

@@ -71,6 +71,15 @@ impl Default for EdgeLive {
     }
 }
 
+impl EdgeLive {
+    /// The controller's epoch rose: what is sent from now on counts from 1.
+    pub(crate) fn begin_epoch(&mut self) {
+        for session in [&mut self.session, &mut self.asleep].into_iter().flatten() {
+            session.down = 0;
+        }
+    }
+}
+
 /// A session of an edge that stands.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
@@ -340,6 +349,9 @@ impl Controller {
 
     /// Sends a message to the session that stands; without one there is nobody to send it to.
     pub(crate) fn send(&mut self, turn: &mut Turn, id: &EdgeId, re: Option<MessageId>, message: &Down) {
+        if self.superseded_by.is_some() {
+            return;
+        }
         let ce = self.meta.epoch;
         let message_id = self.next_message_id(turn.now.wall);
         let Some(session) = &mut self.edge_mut(id).live.session else { return };
@@ -352,6 +364,9 @@ impl Controller {
 
     /// Sends a message to a session that does not stand, outside all counting: the number 0 tells so.
     pub(crate) fn send_aside(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId, message: &Down) {
+        if self.superseded_by.is_some() {
+            return;
+        }
         let header = Header {
             id: self.next_message_id(turn.now.wall),
             re: None,

@@ -232,7 +232,7 @@ impl Controller {
             .any(|(id, edge)| edge.live.link != Link::Online && self.by_edge.contains_key(id));
         let held = self.edges.values().filter(|edge| edge.held().is_some());
         let held: Vec<EdgeId> = held.take(MAX_HELD_SHOWN).map(|edge| edge.record.id.clone()).collect();
-        let doubtful = doubtful || !held.is_empty();
+        let doubtful = doubtful || !held.is_empty() || self.superseded_by.is_some();
         let indicator = match (tally.pending, doubtful) {
             (0, false) => "green",
             (0, true) => "amber",
@@ -244,6 +244,7 @@ impl Controller {
             edges,
             tally,
             held,
+            superseded_by: self.superseded_by,
             indicator,
             as_of: now.wall,
         }

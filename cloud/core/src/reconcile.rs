@@ -176,7 +176,8 @@ impl Controller {
 
     /// Closes the gap of one placement. `item` is what the inventory said of it; without one the records are true.
     fn reconcile(&mut self, turn: &mut Turn, key: &Key, item: Option<&InventoryItem>) {
-        if self.edges.get(&key.1).is_some_and(|edge| edge.held().is_some()) {
+        let held = self.edges.get(&key.1).is_some_and(|edge| edge.held().is_some());
+        if held || self.superseded_by.is_some() {
             return;
         }
         let record = &self.placement_mut(key).record;

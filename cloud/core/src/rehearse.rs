@@ -92,6 +92,7 @@ impl Controller {
             by_rule: BTreeMap::new(),
             timers: Timers::default(),
             kept: Kept::default(),
+            superseded_by: self.superseded_by,
             messages: self.messages,
         };
         // What is not copied counts as well.

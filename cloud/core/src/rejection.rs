@@ -112,6 +112,14 @@ pub enum Rejection {
         "this Idempotency-Key was used for another request within the last 24 hours; make a new key for each request, and keep it only to repeat the very same one"
     )]
     KeyReused,
+    /// Another controller took this one's place.
+    #[error(
+        "another controller (epoch {epoch}) leads on this broker, and edges obey it alone; stop one of the two, then start this one again if it is to lead"
+    )]
+    Superseded {
+        /// Its epoch.
+        epoch: u64,
+    },
     /// There is nothing to confirm.
     #[error("edge '{0}' is not ahead of the cloud; there is nothing to confirm")]
     NothingToConfirm(EdgeId),
@@ -135,6 +143,7 @@ impl Rejection {
             Self::Forbidden => Code::PolicyDenied,
             Self::Limit { .. } => Code::TooLarge,
             Self::KeyReused => Code::Conflict,
+            Self::Superseded { .. } => Code::StaleController,
         }
     }
 }

@@ -233,6 +233,9 @@ pub struct Summary {
     pub tally: Tally,
     /// Edges whose actions are held (`CLOUD_BEHIND`, `DUPLICATE_EDGE`); the first [`MAX_HELD_SHOWN`].
     pub held: Vec<EdgeId>,
+    /// Epoch of another controller that leads on this broker; then this one sends nothing and refuses changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<u64>,
     /// `green`: aligned; `amber`: nothing pending, but something is stale, unknown or held; `red`: something is pending.
     pub indicator: &'static str,
     /// When this was computed.

@@ -81,7 +81,7 @@ impl Agent {
         }
         // Not signed and retained: it may make us say hello, and nothing else.
         let Ok(presence) = serde_json::from_slice::<ControllerPresence>(payload) else { return };
-        if presence.epoch > self.meta.highest_ce {
+        if presence.alive && presence.epoch > self.meta.highest_ce {
             self.hello_within_spread(turn);
         }
     }

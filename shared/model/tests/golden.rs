@@ -168,9 +168,11 @@ fn every_message_is_read_from_its_golden_file() {
         let bytes = golden(message.kind(), &Envelope::down(header, &message).to_bytes());
         assert_eq!(Envelope::read_down(&bytes).unwrap(), (header, message));
     }
-    let presence = ControllerPresence { epoch: 17, version: "0.1.0".parse().unwrap() };
-    let bytes = golden("controller", &serde_json::to_vec(&presence).unwrap());
-    assert_eq!(serde_json::from_slice::<ControllerPresence>(&bytes).unwrap(), presence);
+    for (name, alive) in [("controller", true), ("controller-gone", false)] {
+        let presence = ControllerPresence { epoch: 17, version: "0.1.0".parse().unwrap(), alive };
+        let bytes = golden(name, &serde_json::to_vec(&presence).unwrap());
+        assert_eq!(serde_json::from_slice::<ControllerPresence>(&bytes).unwrap(), presence);
+    }
 }
 
 #[test]

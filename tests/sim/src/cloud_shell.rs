@@ -51,7 +51,7 @@ impl World {
 
     fn perform_cloud(&mut self, output: cloud::Output) {
         self.stats.steps += 1;
-        let cloud::Output { writes, mut effects } = output;
+        let cloud::Output { writes, mut effects, .. } = output;
         let fate = self.fate();
         if let Fate::DiesBeforeCommit = fate {
             return self.kill_cloud();

@@ -7,4 +7,5 @@ mod once;
 mod presence;
 mod rehearse;
 mod states;
+mod succession;
 mod world;

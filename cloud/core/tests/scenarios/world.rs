@@ -15,7 +15,7 @@ use tidegate_model::rule::{Format, Limits, Secret, SecretInput, ValidRule, parse
 use tidegate_model::time::{Monotonic, Now, Wall};
 use tidegate_model::version::RuleVersion;
 use tidegate_model::wire::{
-    Birth, By, Config, Counters, Down, Envelope, Header, Hello, HelloLimits, Inventory, InventoryItem,
+    Birth, By, Config, ControllerPresence, Counters, Down, Envelope, Header, Hello, HelloLimits, Inventory, InventoryItem,
     Origin, Ping, Received, Report, RunReport, Set, SetResult, Up, Want, Welcome, Will, root,
 };
 use uuid::Uuid;
@@ -56,6 +56,9 @@ pub struct World {
     pub down: Vec<(Header, Down)>,
     pub warnings: Vec<String>,
     pub events: usize,
+    pub presences: Vec<ControllerPresence>,
+    /// Placements that the last input may have changed.
+    pub changed: BTreeSet<(RuleName, EdgeId)>,
     pub sid: SessionId,
     pub boot: u64,
     pub features: BTreeSet<String>,
@@ -77,6 +80,8 @@ impl World {
             down: Vec::new(),
             warnings: Vec::new(),
             events: 0,
+            presences: Vec::new(),
+            changed: BTreeSet::new(),
             sid: SessionId { store: StoreId(0xa), epoch: 0 },
             boot: 7,
             features: BTreeSet::from(["bridge.v1".to_owned()]),
@@ -109,6 +114,7 @@ impl World {
     }
 
     pub fn perform(&mut self, output: Output) {
+        self.changed = output.changed;
         for write in output.writes {
             write_to(&mut self.snapshot, write);
         }
@@ -118,7 +124,8 @@ impl World {
                 Effect::Reply { result, .. } => self.replies.push(result.map(|r| *r).map_err(|r| *r)),
                 Effect::Notify(_) => self.events += 1,
                 Effect::Warn { what, .. } => self.warnings.push(what),
-                Effect::Settled { .. } | Effect::PublishPresence(_) | Effect::Disconnect(_) => {}
+                Effect::PublishPresence(presence) => self.presences.push(presence),
+                Effect::Settled { .. } | Effect::Disconnect(_) => {}
             }
         }
     }

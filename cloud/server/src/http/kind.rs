@@ -68,6 +68,7 @@ kinds! {
     CloudBehind = "cloud-behind", 409, "CLOUD_BEHIND", "The edge is ahead of the cloud", "look at what the edge runs, then confirm it (POST /api/v1/edges/{edge}/confirm)";
     DuplicateEdge = "duplicate-edge", 409, "DUPLICATE_EDGE", "Two gateways use this identity", "find the second gateway and give it an identity of its own";
     Busy = "busy", 409, "BUSY", "Something else is under way", "wait until it ended";
+    Superseded = "superseded", 409, "STALE_CONTROLLER", "Another controller leads", "stop one of the two; the one that is to lead has to be started last";
     NotAllowed = "not-allowed", 409, "NOT_ALLOWED", "Not possible in this state", "choose one of the actions that are allowed now";
     VersionConflict = "version-conflict", 412, "CONFLICT", "The rule was changed in between", "read the rule again and repeat the change with its new ETag";
     AlreadyThere = "already-there", 412, "CONFLICT", "The rule exists already", "change it with If-Match instead of If-None-Match: *";

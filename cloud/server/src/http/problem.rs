@@ -264,6 +264,7 @@ pub(super) fn of_rejection(rejection: &Rejection) -> Problem {
         Rejection::Limit { .. } => Kind::Limit,
         Rejection::EdgeInUse { .. } => Kind::EdgeInUse,
         Rejection::KeyReused => Kind::KeyReused,
+        Rejection::Superseded { .. } => Kind::Superseded,
         Rejection::NothingToConfirm(_) => Kind::NothingToConfirm,
     };
     let mut problem = Problem::new(kind, rejection.to_string());
@@ -293,6 +294,7 @@ pub(super) fn of_rejection(rejection: &Rejection) -> Problem {
         | Rejection::Limit { .. }
         | Rejection::EdgeInUse { .. }
         | Rejection::KeyReused
+        | Rejection::Superseded { .. }
         | Rejection::NothingToConfirm(_) => {}
     }
     problem

@@ -465,6 +465,17 @@ pub struct ControllerPresence {
     pub epoch: u64,
     /// Version of its software.
     pub version: Version,
+    /// `false`: it went away; said by the broker in its name, or as its last word. Absent on the wire while it is there.
+    #[serde(default = "is_there", skip_serializing_if = "is_so")]
+    pub alive: bool,
+}
+
+fn is_there() -> bool {
+    true
+}
+
+fn is_so(flag: &bool) -> bool {
+    *flag
 }
 
 /// Digest over all that an edge holds and has told: per present rule the accepted `want`, what is committed, the

@@ -1,0 +1,72 @@
+//! Another controller on the same broker: the higher epoch wins, and the lower one says so and only looks on.
+//!
+//! ```text
+//!            presence with a higher epoch
+//!  Leading ------------------------------> Superseded     only a restart, with a new epoch, leads out of it
+//!     ^  |
+//!     '--' the last word of one with a higher epoch: nobody leads there any more, so this one's epoch goes above
+//! ```
+//!
+//! Edges obey the highest epoch that they heard of, so what a superseded controller sends would be refused; it sends
+//! nothing, refuses every change, and still shows what edges say.
+
+use tidegate_model::wire::ControllerPresence;
+
+use crate::controller::{Controller, Turn};
+use crate::io::{Effect, Event, EventKind, Write};
+
+impl Controller {
+    /// What this controller says of itself.
+    #[must_use]
+    pub fn presence(&self) -> ControllerPresence {
+        ControllerPresence { epoch: self.epoch(), version: crate::software_version(), alive: true }
+    }
+
+    /// The epoch of the controller that took this one's place.
+    #[must_use]
+    pub fn superseded_by(&self) -> Option<u64> {
+        self.superseded_by
+    }
+
+    /// Somebody else's presence stands where ours should.
+    pub(crate) fn other_controller(&mut self, turn: &mut Turn, other: &ControllerPresence) {
+        let highest = self.superseded_by.unwrap_or(self.meta.epoch);
+        if other.epoch <= highest {
+            if self.superseded_by.is_none() && *other != self.presence() {
+                // A late Last Will, or a controller that is older: people would read a lie there.
+                turn.effects.push(Effect::PublishPresence(self.presence()));
+            }
+        } else if other.alive {
+            self.superseded_by = Some(other.epoch);
+            let text = format!(
+                "another controller (epoch {}) took over on this broker; this one (epoch {}) sends nothing and refuses \
+                 changes until it is started again",
+                other.epoch, self.meta.epoch
+            );
+            turn.tell(EventKind::Controller, text);
+        } else if self.superseded_by.is_none() {
+            self.rise_above(turn, other.epoch);
+        }
+    }
+
+    /// Edges obey nothing below an epoch that they heard of, also when its controller is gone.
+    fn rise_above(&mut self, turn: &mut Turn, epoch: u64) {
+        let wall = u64::try_from(turn.now.wall.0).unwrap_or(0);
+        self.meta.epoch = epoch.saturating_add(1).max(wall);
+        // Numbers count anew in each epoch.
+        for edge in self.edges.values_mut() {
+            edge.live.begin_epoch();
+        }
+        turn.writes.push(Write::PutMeta(self.meta.clone()));
+        turn.effects.push(Effect::PublishPresence(self.presence()));
+        let text = format!("a controller with a higher epoch went away; this one goes on with epoch {}", self.meta.epoch);
+        turn.tell(EventKind::Controller, text);
+    }
+}
+
+impl Turn {
+    fn tell(&mut self, kind: EventKind, text: String) {
+        let event = Event { kind, at: self.now.wall, rule: None, edge: None, text };
+        self.effects.push(Effect::Notify(event));
+    }
+}
