@@ -212,6 +212,26 @@ pub struct Summary {
     pub held: Vec<String>,
     /// `green`, `amber` or `red`.
     pub indicator: String,
+    /// The broker between controller and gateways; an older server does not tell it.
+    #[serde(default)]
+    pub broker: Option<Broker>,
+    /// Epoch of another controller that leads on this broker.
+    #[serde(default)]
+    pub superseded_by: Option<u64>,
+}
+
+/// The broker between controller and gateways.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Broker {
+    /// `embedded` or `external`.
+    pub kind: String,
+    /// Where it is.
+    pub address: String,
+    /// Whether messages can pass.
+    pub up: bool,
+    /// Why not.
+    #[serde(default)]
+    pub detail: Option<String>,
 }
 
 /// What the server answers to an action.

@@ -70,8 +70,8 @@ async fn run(
     let remote = remote::start(args.remote_mqtt, &dir.join("remote"), out.clone()).await?;
     let client = Client::new(&format!("http://{}", controller.ready.http), controller.token()?)?;
     let credential = sample::edge(&client, dir).await?;
-    let mut gateway =
-        gateway::Gateway::start(args.edge_mqtt, controller.ready.mqtt, &credential, dir).await?;
+    let cloud = controller.ready.mqtt.expect("the controller of dev has a broker of its own");
+    let mut gateway = gateway::Gateway::start(args.edge_mqtt, cloud, &credential, dir).await?;
     sample::rule(&client, dir, remote.local_addr(), out).await?;
     write_context(env, &controller.ready, out);
     banner(out, &controller.ready, gateway.local, remote.local_addr(), dir);
@@ -217,7 +217,7 @@ Arriving at the remote broker:",
         edge = sample::EDGE,
         rule = sample::RULE,
         http = ready.http,
-        mqtt = ready.mqtt,
+        mqtt = ready.broker,
         dir = dir.display(),
         remote_port = remote.port(),
         local_port = local.port(),

@@ -78,6 +78,8 @@ pub struct Controller {
     pub(crate) kept: Kept,
     /// The epoch of another controller that took this one's place; then this one only looks on.
     pub(crate) superseded_by: Option<u64>,
+    /// Messages of edges that are not known.
+    pub(crate) strangers: u64,
     pub(crate) messages: u64,
 }
 
@@ -165,6 +167,7 @@ impl Controller {
             timers: Timers::default(),
             kept: Kept::default(),
             superseded_by: None,
+            strangers: 0,
             messages: 0,
         };
         for record in snapshot.edges {
@@ -219,7 +222,8 @@ impl Controller {
     }
 
     fn finish(&mut self, turn: Turn) -> Output {
-        let Turn { mut writes, effects, dirty_edges, dirty_placements, mut changed, changed_edges, .. } = turn;
+        let Turn { mut writes, effects, dirty_edges, dirty_placements, mut changed, changed_edges, .. } =
+            turn;
         for edge in changed_edges.union(&dirty_edges) {
             for key in self.keys_of_edge(edge) {
                 changed.insert(name_of(&self.placements[&key].record));

@@ -93,6 +93,7 @@ impl Controller {
             timers: Timers::default(),
             kept: Kept::default(),
             superseded_by: self.superseded_by,
+            strangers: 0,
             messages: self.messages,
         };
         // What is not copied counts as well.

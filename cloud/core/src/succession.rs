@@ -59,7 +59,10 @@ impl Controller {
         }
         turn.writes.push(Write::PutMeta(self.meta.clone()));
         turn.effects.push(Effect::PublishPresence(self.presence()));
-        let text = format!("a controller with a higher epoch went away; this one goes on with epoch {}", self.meta.epoch);
+        let text = format!(
+            "a controller with a higher epoch went away; this one goes on with epoch {}",
+            self.meta.epoch
+        );
         turn.tell(EventKind::Controller, text);
     }
 }

@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post, put};
-use tidegate_broker::Health;
 use tidegate_cloud_core::{How, Rejection, Reply, Request};
 use tidegate_model::placement::Role;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{AdminAuth, Credentials};
@@ -18,6 +17,7 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::run::CoreLink;
 use crate::store::Store;
+use crate::transport::BrokerWatch;
 
 mod answer;
 mod body;
@@ -61,12 +61,11 @@ pub(crate) struct App {
     credentials: Arc<Credentials>,
     events: Arc<Events>,
     watchers: Arc<Semaphore>,
-    broker: watch::Receiver<Health>,
+    broker: BrokerWatch,
     broker_stats: Option<BrokerStats>,
     metrics: Metrics,
     limits: Arc<Limits>,
     stopping: CancellationToken,
-    mqtt_port: u16,
 }
 
 /// Reads the counters of the embedded broker.
@@ -88,15 +87,13 @@ pub(crate) struct Parts {
     pub(crate) admin: AdminAuth,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) events: Arc<Events>,
-    pub(crate) broker: watch::Receiver<Health>,
+    pub(crate) broker: BrokerWatch,
     /// `None` where another broker carries the messages.
     pub(crate) broker_stats: Option<BrokerStats>,
     pub(crate) metrics: Metrics,
     pub(crate) access: Access,
     /// Ends the streams of events, so that the server can stop.
     pub(crate) stopping: CancellationToken,
-    /// Port of the controller's broker.
-    pub(crate) mqtt_port: u16,
 }
 
 impl App {
@@ -112,7 +109,6 @@ impl App {
             metrics,
             access,
             stopping,
-            mqtt_port,
         } = parts;
         let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
         let limits = Arc::new(Limits::new(access));
@@ -128,7 +124,6 @@ impl App {
             metrics,
             limits,
             stopping,
-            mqtt_port,
         }
     }
 

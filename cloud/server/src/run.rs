@@ -12,17 +12,17 @@ use tidegate_cloud_core::Controller;
 use tidegate_model::ids::AccountId;
 use tidegate_model::wire::Topics;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{AdminAuth, Credentials, Token};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::events::Events;
-use crate::http::{self, Access, App, Bounded, Parts};
+use crate::http::{self, Access, App, Bounded, BrokerStats, Parts};
 use crate::metrics::Metrics;
 use crate::settings::{Settings, StoreKind};
 use crate::store::{Measured, Memory, Sled, Store, StoreError};
-use crate::transport::Door;
+use crate::transport::{BrokerWatch, Door, External, Transport};
 
 mod clock;
 mod core_link;
@@ -47,8 +47,10 @@ const STORE_DIR: &str = "store";
 pub struct Ready {
     /// Where the API listens.
     pub http: SocketAddr,
-    /// Where the controller's broker listens.
-    pub mqtt: SocketAddr,
+    /// Where the controller's broker listens; `None`: it uses one of somebody else.
+    pub mqtt: Option<SocketAddr>,
+    /// The broker in words: the address above, or the URL of the other one without its password.
+    pub broker: String,
     /// The administrator's token, where the data directory still holds it in clear.
     pub admin_token: Option<Token>,
     /// The file that holds it.
@@ -125,16 +127,22 @@ pub async fn run(
     let (link, inbox) = core_link::channel();
     let credentials = Arc::new(Credentials::default());
     let events = Arc::new(Events::new(controller.epoch()));
-    let door = Door::start(
-        settings.mqtt,
-        Topics::new(account),
-        link.clone(),
-        Arc::clone(&credentials),
-        admin.clone(),
-    )
-    .await?;
-    let (mqtt_addr, health) = (door.local_addr(), door.health());
-    let broker_stats = Arc::new(door.stats_reader());
+    let topics = Topics::new(account);
+    let (transport, broker, broker_stats): (Box<dyn Transport>, BrokerWatch, Option<BrokerStats>) =
+        match &settings.broker {
+            None => {
+                let login = (Arc::clone(&credentials), admin.clone());
+                let door = Door::start(settings.mqtt, topics, link.clone(), login.0, login.1).await?;
+                let broker = BrokerWatch::Embedded { at: door.local_addr(), health: door.health() };
+                let stats: BrokerStats = Arc::new(door.stats_reader());
+                (Box::new(door), broker, Some(stats))
+            }
+            Some(external) => {
+                let transport = External::start(external, topics, controller.epoch(), link.clone());
+                let broker = BrokerWatch::External { url: external.public_url(), lines: transport.lines() };
+                (Box::new(transport), broker, None)
+            }
+        };
     let closing = stop.child_token();
     let app = App::new(Parts {
         core: link,
@@ -142,18 +150,17 @@ pub async fn run(
         admin,
         credentials: Arc::clone(&credentials),
         events: Arc::clone(&events),
-        broker: health.clone(),
-        broker_stats: Some(broker_stats),
+        broker: broker.clone(),
+        broker_stats,
         metrics: metrics.clone(),
         access: Access { rate: settings.http_rate, metrics_public: settings.metrics_public },
         stopping: closing.clone(),
-        mqtt_port: mqtt_addr.port(),
     });
     let core_loop = CoreLoop {
         controller,
         inbox,
         store: Arc::clone(&store),
-        transport: Box::new(door),
+        transport,
         credentials,
         events,
         clock,
@@ -165,10 +172,16 @@ pub async fn run(
     let loop_stop = CancellationToken::new();
     let mut loop_task = tokio::spawn(core_loop.run(first.effects, loop_stop.clone()));
 
-    tracing::info!(http = %http_addr, mqtt = %mqtt_addr, store = %settings.store, "the controller serves");
+    let (mqtt, shown) = match (&broker, &settings.broker) {
+        (_, Some(external)) => (None, external.to_string()),
+        (BrokerWatch::Embedded { at, .. }, None) => (Some(*at), at.to_string()),
+        (BrokerWatch::External { url, .. }, None) => (None, url.clone()),
+    };
+    tracing::info!(http = %http_addr, broker = %shown, store = %settings.store, "the controller serves");
     let told = Ready {
         http: http_addr,
-        mqtt: mqtt_addr,
+        mqtt,
+        broker: shown,
         admin_token,
         admin_token_file: settings.admin_token_file(),
     };
@@ -179,7 +192,7 @@ pub async fn run(
         biased;
         () = stop.cancelled() => (Ok(()), false),
         ended = &mut loop_task => (loop_result(ended), true),
-        why = unhealthy(health) => (Err(RunError::BrokerUnhealthy(why)), false),
+        why = unhealthy(broker) => (Err(RunError::BrokerUnhealthy(why)), false),
         ended = &mut http_task => (Err(http_error(ended)), false),
     };
     closing.cancel();
@@ -207,8 +220,12 @@ pub(crate) async fn open_store(settings: &Settings, dir: &DataDir) -> Result<Arc
     })
 }
 
-/// Waits until the watchdog raises the alarm.
-async fn unhealthy(mut health: watch::Receiver<Health>) -> String {
+/// Waits until the watchdog raises the alarm. A broker of somebody else is waited for, however long it is away.
+async fn unhealthy(broker: BrokerWatch) -> String {
+    let mut health = match broker {
+        BrokerWatch::Embedded { health, .. } => health,
+        BrokerWatch::External { .. } => return std::future::pending().await,
+    };
     loop {
         if let Health::Unhealthy(why) = &*health.borrow_and_update() {
             return why.clone();

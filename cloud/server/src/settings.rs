@@ -6,6 +6,8 @@
 //! ```toml
 //! http = "127.0.0.1:7180"     # TIDEGATE_HTTP          API
 //! mqtt = "127.0.0.1:7183"     # TIDEGATE_MQTT          the controller's broker, for edges
+//! broker = "mqtt://u@h"       # TIDEGATE_BROKER        a broker of somebody else in place of the controller's own
+//! broker_password_file = "/f" # TIDEGATE_BROKER_PASSWORD_FILE  the password there, so that it stays out of `ps`
 //! data_dir = "/var/lib/x"     # TIDEGATE_DATA_DIR      store, admin token
 //! store = "sled"              # TIDEGATE_STORE         or "memory": nothing survives a restart
 //! cache_mib = 128             # TIDEGATE_CACHE_MIB     memory for the store's cache, in MiB
@@ -23,11 +25,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+mod broker;
 mod file;
 mod keys;
 #[cfg(test)]
 mod tests;
 
+pub use broker::ExternalBroker;
 use keys::{Draft, Key, Place};
 
 /// Where the API listens unless told otherwise.
@@ -85,8 +89,12 @@ impl fmt::Display for StoreKind {
 pub struct Settings {
     /// Where the API listens; port 0 lets the system choose.
     pub http: SocketAddr,
-    /// Where the controller's broker listens; port 0 lets the system choose.
+    /// Where the controller's broker listens; port 0 lets the system choose. Not used with `broker`.
     pub mqtt: SocketAddr,
+    /// A broker of somebody else; then the controller starts none of its own.
+    pub broker: Option<ExternalBroker>,
+    /// File that holds the controller's password there.
+    pub broker_password_file: Option<PathBuf>,
     /// Directory of the store and the admin token; made with mode 0700 if it is missing.
     pub data_dir: PathBuf,
     /// Which store.
@@ -108,6 +116,10 @@ pub struct Flags {
     pub http: Option<SocketAddr>,
     /// `--mqtt`
     pub mqtt: Option<SocketAddr>,
+    /// `--broker`
+    pub broker: Option<String>,
+    /// `--broker-password-file`
+    pub broker_password_file: Option<PathBuf>,
     /// `--data-dir`
     pub data_dir: Option<PathBuf>,
     /// `--store`
@@ -154,6 +166,8 @@ impl Settings {
         Self {
             http: DEFAULT_HTTP,
             mqtt: DEFAULT_MQTT,
+            broker: None,
+            broker_password_file: None,
             data_dir: data_dir.into(),
             store: StoreKind::default(),
             cache_mib: DEFAULT_CACHE_MIB,
@@ -178,7 +192,19 @@ impl Settings {
                 Err(source) => return Err(SettingsError::Read { path, source }),
             },
         };
-        Self::resolve(text.as_ref().map(|(p, t)| (p.as_path(), t.as_str())), &var, flags)
+        let mut settings = Self::resolve(text.as_ref().map(|(p, t)| (p.as_path(), t.as_str())), &var, flags)?;
+        settings.read_password()?;
+        Ok(settings)
+    }
+
+    fn read_password(&mut self) -> Result<(), SettingsError> {
+        if let (Some(broker), Some(file)) = (&mut self.broker, &self.broker_password_file) {
+            broker.read_password(file).map_err(|what| {
+                let place = Key::BrokerPasswordFile.name().to_owned();
+                SettingsError::Wrong(vec![SettingProblem { place, what }])
+            })?;
+        }
+        Ok(())
     }
 
     /// The pure part of [`Settings::load`].
@@ -200,13 +226,24 @@ impl Settings {
         draft.finish(default_data_dir(env))
     }
 
-    /// The settings as a TOML file that sets each of them, for `--print`. Settings hold no secret: the admin token lies
-    /// in the data directory.
+    /// The settings as a TOML file that sets each of them, for `--print`. No secret is shown: the password of a broker
+    /// is left out, the admin token lies in the data directory.
     #[must_use]
     pub fn print(&self) -> String {
         let quoted = |text: String| toml::Value::String(text).to_string();
+        let mut broker = String::new();
+        if let Some(external) = &self.broker {
+            broker = format!("broker = {}\n", quoted(external.to_string()));
+            match &self.broker_password_file {
+                Some(file) => {
+                    broker += &format!("broker_password_file = {}\n", quoted(file.display().to_string()));
+                }
+                None if external.password.is_some() => broker += "# its password is set and not shown\n",
+                None => {}
+            }
+        }
         format!(
-            "http = {}\nmqtt = {}\ndata_dir = {}\nstore = {}\ncache_mib = {}\nallow_remote = {}\n\
+            "http = {}\nmqtt = {}\n{broker}data_dir = {}\nstore = {}\ncache_mib = {}\nallow_remote = {}\n\
              http_rate = {}\nmetrics_public = {}\n",
             quoted(self.http.to_string()),
             quoted(self.mqtt.to_string()),

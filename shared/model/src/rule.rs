@@ -47,7 +47,7 @@ pub use spec::{
     VarSpec, WhenFull,
 };
 pub use template::BUILT_IN as BUILT_IN_VARIABLES;
-pub use url::BrokerAddress;
+pub use url::{BrokerAddress, InvalidBrokerUrl};
 pub use valid::ValidRule;
 
 #[cfg(test)]

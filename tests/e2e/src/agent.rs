@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::cloud_broker::CloudBroker;
 use crate::controller::{Answer, Controller, binary, run};
 use crate::faults::Faults;
 use crate::ports;
@@ -26,6 +27,13 @@ pub struct Agent {
     pub data: PathBuf,
 }
 
+/// The credential in the settings that `edge create` wrote.
+fn credential(config: &Path) -> String {
+    let text = std::fs::read_to_string(config).expect("edge create wrote the settings");
+    let line = text.lines().find_map(|line| line.strip_prefix("password = "));
+    line.unwrap_or_else(|| panic!("no password in {text}")).trim_matches('"').to_owned()
+}
+
 impl Agent {
     /// Makes an edge known with `tidegate edge create`, and starts its agent, which reaches the controller at `cloud`.
     ///
@@ -33,7 +41,22 @@ impl Agent {
     /// When the local broker does not listen.
     #[must_use]
     pub fn start(dir: &Path, controller: &Controller, edge: &str, cloud: SocketAddr) -> Self {
-        Self::with_users(dir, controller, edge, cloud, None)
+        Self::make(dir, controller, edge, cloud, None, None)
+    }
+
+    /// The same over a broker of somebody else, if there is one, where an account is made for it.
+    ///
+    /// # Panics
+    /// When the local broker does not listen.
+    #[must_use]
+    pub fn on(
+        dir: &Path,
+        controller: &Controller,
+        edge: &str,
+        cloud: SocketAddr,
+        broker: Option<&CloudBroker>,
+    ) -> Self {
+        Self::make(dir, controller, edge, cloud, None, broker)
     }
 
     /// The same, with a local broker that takes only these users.
@@ -48,9 +71,23 @@ impl Agent {
         cloud: SocketAddr,
         users: Option<&[(&str, &str)]>,
     ) -> Self {
+        Self::make(dir, controller, edge, cloud, users, None)
+    }
+
+    fn make(
+        dir: &Path,
+        controller: &Controller,
+        edge: &str,
+        cloud: SocketAddr,
+        users: Option<&[(&str, &str)]>,
+        broker: Option<&CloudBroker>,
+    ) -> Self {
         let config = dir.join(format!("{edge}.toml"));
         let shown = config.display().to_string();
         controller.ok(&["edge", "create", edge, "--mqtt", &cloud.to_string(), "--out", &shown]);
+        if let Some(broker) = broker {
+            broker.add_account(edge, &credential(&config));
+        }
         Self::with_settings(dir, edge, cloud, users)
     }
 

@@ -1,6 +1,6 @@
 //! The controller, and the command line that talks to it.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::cloud_broker::CloudBroker;
 use crate::faults::Faults;
 use crate::ports;
 use crate::process::Process;
@@ -53,7 +54,14 @@ impl Answer {
 #[must_use]
 pub fn tidegate(config_home: &Path) -> Command {
     let mut command = Command::new(binary("tidegate"));
-    for name in ["TIDEGATE_SERVER", "TIDEGATE_TOKEN", "TIDEGATE_CONTEXT", "TIDEGATE_CONFIG", "TIDEGATE_LOG"] {
+    for name in [
+        "TIDEGATE_SERVER",
+        "TIDEGATE_TOKEN",
+        "TIDEGATE_CONTEXT",
+        "TIDEGATE_CONFIG",
+        "TIDEGATE_LOG",
+        "TIDEGATE_BROKER",
+    ] {
         command.env_remove(name);
     }
     command.env("XDG_CONFIG_HOME", config_home).env("HOME", config_home).env("NO_COLOR", "1");
@@ -78,7 +86,7 @@ pub fn run(command: &mut Command) -> Answer {
 pub struct Controller {
     /// Where its API listens.
     pub http: SocketAddr,
-    /// Where its broker listens.
+    /// Where its broker listens, its own or that of somebody else.
     pub mqtt: SocketAddr,
     /// The process.
     pub process: Process,
@@ -95,15 +103,26 @@ impl Controller {
     /// When it does not serve.
     #[must_use]
     pub fn start(dir: &Path) -> Self {
-        let (http, mqtt) = (ports::free(), ports::free());
+        Self::on(dir, None)
+    }
+
+    /// The same over a broker of somebody else, if there is one.
+    ///
+    /// # Panics
+    /// When it does not serve.
+    #[must_use]
+    pub fn on(dir: &Path, broker: Option<&CloudBroker>) -> Self {
+        let http = ports::free();
+        let mqtt = broker.map_or_else(ports::free, CloudBroker::address);
+        let over = broker.map_or_else(|| vec!["--mqtt".to_owned(), mqtt.to_string()], CloudBroker::flags);
         let (data, config_home) = (dir.join("cloud"), dir.join("config"));
         let token_file = data.join("admin.token");
         let faults = Faults::default();
         let suffers = faults.clone();
         let make = move || {
             let mut command = tidegate(&config_home);
-            command.args(["serve", "--http", &http.to_string(), "--mqtt", &mqtt.to_string(), "--data-dir"]);
-            command.arg(&data).env("TIDEGATE_LOG", "info");
+            command.args(["serve", "--http", &http.to_string()]).args(&over);
+            command.arg("--data-dir").arg(&data).env("TIDEGATE_LOG", "info");
             suffers.apply(&mut command);
             command
         };
@@ -122,6 +141,27 @@ impl Controller {
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join("cloud")
+    }
+
+    /// Status and body of a `GET` without a token.
+    ///
+    /// # Panics
+    /// When the API cannot be reached or does not answer in HTTP.
+    #[must_use]
+    pub fn get_open(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.http).expect("the API listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.http);
+        stream.write_all(request.as_bytes()).expect("the API takes a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("the API answers");
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.unwrap_or_else(|| panic!("no HTTP: {answer}")), answer)
+    }
+
+    /// The API's token.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     fn still_runs(&mut self) {

@@ -14,6 +14,7 @@
 //! binaries as an operator does.
 
 pub mod agent;
+pub mod cloud_broker;
 pub mod controller;
 pub mod device;
 pub mod faults;
@@ -28,6 +29,7 @@ pub mod wait;
 pub mod world;
 
 pub use agent::Agent;
+pub use cloud_broker::CloudBroker;
 pub use controller::{Answer, Controller};
 pub use device::Device;
 pub use faults::Faults;

@@ -1,4 +1,4 @@
-//! Debian's mosquitto, as the remote broker.
+//! Debian's mosquitto, as the remote broker or between the controller and its gateways.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,9 @@ use std::time::Instant;
 use crate::ports;
 use crate::process::{Line, Process};
 use crate::wait::until;
+
+/// A sink that is slow for a moment loses nothing.
+const ENDLESS_QUEUE: &str = "max_queued_messages 0\n";
 
 /// A mosquitto. It keeps its address over restarts and forgets everything else.
 pub struct Mosquitto {
@@ -21,7 +24,7 @@ impl Mosquitto {
     /// One that takes everybody.
     #[must_use]
     pub fn open(dir: &Path) -> Self {
-        Self::start(dir, "allow_anonymous true\n")
+        Self::start(dir, &format!("allow_anonymous true\n{ENDLESS_QUEUE}"))
     }
 
     /// One that takes only these users.
@@ -37,16 +40,17 @@ impl Mosquitto {
             let made = made.expect("mosquitto_passwd is installed");
             assert!(made.status.success(), "mosquitto_passwd: {}", String::from_utf8_lossy(&made.stderr));
         }
-        Self::start(dir, &format!("allow_anonymous false\npassword_file {}\n", file.display()))
+        Self::start(dir, &format!("allow_anonymous false\npassword_file {}\n{ENDLESS_QUEUE}", file.display()))
     }
 
     /// One that takes everybody, at this address.
     #[must_use]
     pub fn at(dir: &Path, address: SocketAddr) -> Self {
-        Self::start_at(dir, address, "allow_anonymous true\n")
+        Self::start_at(dir, address, &format!("allow_anonymous true\n{ENDLESS_QUEUE}"))
     }
 
-    fn start(dir: &Path, access: &str) -> Self {
+    /// One with these lines in its settings.
+    pub(crate) fn start(dir: &Path, access: &str) -> Self {
         Self::start_at(dir, ports::free(), access)
     }
 
@@ -54,9 +58,9 @@ impl Mosquitto {
         let config: PathBuf = dir.join("mosquitto.conf");
         let logs = ["error", "warning", "notice", "information", "subscribe", "unsubscribe"];
         let logs: String = logs.iter().map(|kind| format!("log_type {kind}\n")).collect();
-        // It may read its files as the user who runs the tests; a sink that is slow for a moment loses nothing.
+        // It may read its files as the user who runs the tests.
         let text = format!(
-            "user root\nlistener {} {}\npersistence false\nmax_queued_messages 0\nlog_dest stderr\n{logs}{access}",
+            "user root\nlistener {} {}\npersistence false\nlog_dest stderr\n{logs}{access}",
             address.port(),
             address.ip()
         );

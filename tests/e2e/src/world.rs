@@ -7,6 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::agent::Agent;
+use crate::cloud_broker::CloudBroker;
 use crate::controller::Controller;
 use crate::device::Device;
 use crate::mosquitto::Mosquitto;
@@ -27,8 +28,10 @@ pub struct World {
     pub controller: Controller,
     /// The remote broker.
     pub remote: Mosquitto,
-    /// The cable from the gateway to the controller.
+    /// The cable from the gateway to the controller's broker.
     pub cable: Proxy,
+    /// The broker of somebody else between controller and gateway; `None`: the controller's own.
+    pub cloud_broker: Option<CloudBroker>,
     // Last: it is removed when everything in it has ended.
     dir: TempDir,
 }
@@ -47,12 +50,32 @@ impl World {
     #[must_use]
     pub fn with_remote(remote: impl FnOnce(&Path) -> Mosquitto) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        Self::make(dir, remote, None)
+    }
+
+    /// With a mosquitto between the controller and the gateway, in place of the controller's own broker.
+    ///
+    /// # Panics
+    /// When something does not start.
+    #[must_use]
+    pub fn external() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let broker = CloudBroker::start(dir.path());
+        Self::make(dir, Mosquitto::open, Some(broker))
+    }
+
+    fn make(
+        dir: TempDir,
+        remote: impl FnOnce(&Path) -> Mosquitto,
+        cloud_broker: Option<CloudBroker>,
+    ) -> Self {
         let remote = remote(dir.path());
-        let controller = Controller::start(dir.path());
+        let broker = cloud_broker.as_ref();
+        let controller = Controller::on(dir.path(), broker);
         let cable = Proxy::to(controller.mqtt);
-        let agent = Agent::start(dir.path(), &controller, EDGE, cable.address);
+        let agent = Agent::on(dir.path(), &controller, EDGE, cable.address, broker);
         controller.wait_link(PATIENCE, EDGE, "online");
-        Self { agent, controller, remote, cable, dir }
+        Self { agent, controller, remote, cable, cloud_broker, dir }
     }
 
     /// The directory of this world.

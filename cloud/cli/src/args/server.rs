@@ -26,6 +26,13 @@ pub struct ServeArgs {
     /// Where the controller's broker listens, for edges [default: 127.0.0.1:7183]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub mqtt: Option<SocketAddr>,
+    /// A broker of somebody else, in place of the controller's own; give the password in a file or in TIDEGATE_BROKER,
+    /// since others on this machine can read command lines
+    #[arg(long, value_name = "mqtt://USER@HOST:PORT")]
+    pub broker: Option<String>,
+    /// File that holds the controller's password there
+    #[arg(long, value_name = "FILE")]
+    pub broker_password_file: Option<PathBuf>,
     /// Directory of the store and the admin token
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use reqwest::Method;
 use serde_json::json;
+use tidegate_model::ids::{AccountId, EdgeId};
+use tidegate_model::wire::Topics;
 
 use super::{Session, targets};
 use crate::api::{self, Edge};
@@ -49,8 +51,8 @@ async fn create(
             "edge {name} was created, but the answer with its credential was lost with the connection, and it is told only once: remove the edge (tidegate edge remove {name}) and create it again"
         )));
     };
-    let port = answer.get("mqtt_port").and_then(serde_json::Value::as_u64).unwrap_or(MQTT_PORT);
-    let controller = mqtt.unwrap_or_else(|| format!("{}:{port}", host_of(session.client.base())));
+    let place = place_of(&answer, host_of(session.client.base()));
+    let controller = mqtt.unwrap_or_else(|| place.address().to_owned());
     let settings = agent_settings(name, &controller, credential);
     if let Some(file) = file {
         write_private(&file, settings.as_bytes()).map_err(|error| {
@@ -66,6 +68,9 @@ async fn create(
         session.out.note(format_args!(
             "The gateway has to reach the controller's broker at {controller}; --mqtt HOST:PORT writes another address"
         ));
+        if let BrokerPlace::External(broker) = &place {
+            session.out.note(account_needed(name, broker));
+        }
         session.out.note(format_args!("Next, on the gateway:  tidegate-edge run --config {shown}"));
         return Ok(Exit::Done);
     }
@@ -74,8 +79,51 @@ async fn create(
         session.out.note(format_args!(
             "\nedge {name} was created. Its credential is shown only now: keep the lines above as {name}.toml on the gateway (chmod 600), then:\n  tidegate-edge run --config {name}.toml"
         ));
+        if let BrokerPlace::External(broker) = &place {
+            session.out.note(account_needed(name, broker));
+        }
     }
     Ok(Exit::Done)
+}
+
+/// Where a gateway finds the broker.
+#[derive(Debug, PartialEq, Eq)]
+enum BrokerPlace {
+    /// The controller's own, at this address.
+    Embedded(String),
+    /// One of somebody else: it has to be told of each gateway.
+    External(String),
+}
+
+impl BrokerPlace {
+    fn address(&self) -> &str {
+        match self {
+            Self::Embedded(address) | Self::External(address) => address,
+        }
+    }
+}
+
+/// What the answer that made an edge says of the broker; its own one is on the server's host.
+fn place_of(answer: &serde_json::Value, host: &str) -> BrokerPlace {
+    match answer.get("broker_url").and_then(serde_json::Value::as_str) {
+        Some(url) => BrokerPlace::External(url.strip_prefix("mqtt://").unwrap_or(url).to_owned()),
+        None => {
+            let port = answer.get("mqtt_port").and_then(serde_json::Value::as_u64).unwrap_or(MQTT_PORT);
+            BrokerPlace::Embedded(format!("{host}:{port}"))
+        }
+    }
+}
+
+/// Which account has to be made at a broker of somebody else, which lets in and bounds the gateway in our place.
+fn account_needed(name: &str, broker: &str) -> String {
+    let topics = Topics::new(AccountId::default_account());
+    let Ok(edge) = EdgeId::new(name) else { return String::new() };
+    let list = |topics: Vec<String>| topics.join(", ");
+    format!(
+        "\nThe broker at {broker} is not the controller's own: make an account for the gateway there.\n  user name  {name}\n  password   the one in its settings (mosquitto: mosquitto_passwd FILE {name})\n  may write  {}\n  may read   {}\nNobody else may write there: docs/operations.md, \"A broker of your own\".",
+        list(topics.edge_may_publish(&edge)),
+        list(topics.edge_may_subscribe(&edge)),
+    )
 }
 
 fn host_of(base: &str) -> &str {
@@ -162,6 +210,17 @@ mod tests {
         assert_eq!(value["name"].as_str(), Some("gw-1"));
         assert_eq!(value["controller"]["url"].as_str(), Some("mqtt://10.0.0.5:7183"));
         assert_eq!(value["controller"]["password"].as_str(), Some("tge_x"));
+    }
+
+    #[test]
+    fn a_broker_of_somebody_else_is_named_with_the_account_that_it_needs() {
+        let external = place_of(&json!({ "broker_url": "mqtt://broker.example:1884" }), "cloud");
+        assert_eq!(external, BrokerPlace::External("broker.example:1884".to_owned()));
+        assert_eq!(place_of(&json!({ "mqtt_port": 7 }), "cloud").address(), "cloud:7");
+        let told = account_needed("gw-1", external.address());
+        for part in ["broker.example:1884", "tidegate/1/default/gw-1/up", "tidegate/1/default/gw-1/down"] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub async fn serve(out: &Out, env: &Env, args: ServeArgs) -> Result<Exit, Failur
     let flags = Flags {
         http: args.http,
         mqtt: args.mqtt,
+        broker: args.broker,
+        broker_password_file: args.broker_password_file,
         data_dir: args.data_dir,
         store: args.store.map(|store| match store {
             StoreArg::Sled => StoreKind::Sled,
@@ -42,9 +44,10 @@ pub async fn serve(out: &Out, env: &Env, args: ServeArgs) -> Result<Exit, Failur
     let told = async {
         if let Ok(ready) = served.await {
             out.note(format_args!(
-                "tidegate serves: API http://{}, MQTT for gateways {}. {}",
+                "tidegate serves: API http://{}, {} {}. {}",
                 ready.http,
-                ready.mqtt,
+                if ready.mqtt.is_some() { "MQTT for gateways" } else { "over the broker" },
+                ready.broker,
                 where_the_token_is(ready.admin_token.is_some(), &ready.admin_token_file)
             ));
         }

@@ -7,7 +7,7 @@ use super::rules::{Column, placements};
 use super::time::ago_or_dash;
 use super::words::{count, issue_counts, link_cell, pending_cell, pending_text, reason_text, run_counts};
 use super::{Out, finish, table};
-use crate::api::{Edge, Placement, Summary};
+use crate::api::{Broker, Edge, Placement, Summary};
 
 /// The list of edges.
 pub fn edges(out: &Out, now: Timestamp, edges: &[Edge], wide: bool) -> String {
@@ -83,15 +83,23 @@ pub fn status(out: &Out, server: &str, summary: &Summary, troubled: &[Placement]
     } else {
         "Aligned as far as is known; not every edge was heard of".into()
     };
-    let mut lines = vec![
-        format!("Server      {server}"),
-        format!("State       {state}"),
+    let state = match summary.superseded_by {
+        Some(epoch) => {
+            format!(
+                "Superseded: another controller (epoch {epoch}) leads on this broker; stop one of the two"
+            )
+        }
+        None => state,
+    };
+    let mut lines = vec![format!("Server      {server}"), format!("State       {state}")];
+    lines.extend(summary.broker.as_ref().map(|broker| format!("Broker      {}", broker_text(broker))));
+    lines.extend([
         format!("Rules       {}, {} issued", summary.rules, summary.rules_issued),
         format!("Edges       {edges}, {online} online"),
         format!("Placements  {}", summary.tally.placements),
         format!("  issue     {}", issue_counts(&summary.tally)),
         format!("  run       {}", run_counts(&summary.tally)),
-    ];
+    ]);
     if !troubled.is_empty() {
         lines.push(String::new());
         lines.push("Needs a look:".into());
@@ -114,6 +122,15 @@ pub fn status(out: &Out, server: &str, summary: &Summary, troubled: &[Placement]
         }
     }
     lines.join("\n")
+}
+
+fn broker_text(broker: &Broker) -> String {
+    let Broker { kind, address, up, detail } = broker;
+    match (up, detail) {
+        (true, _) => format!("{address} ({kind}), up"),
+        (false, Some(why)) => format!("{address} ({kind}), DOWN: {why}"),
+        (false, None) => format!("{address} ({kind}), DOWN"),
+    }
 }
 
 /// Placements that `status` shows at the most.

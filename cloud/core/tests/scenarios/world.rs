@@ -15,8 +15,8 @@ use tidegate_model::rule::{Format, Limits, Secret, SecretInput, ValidRule, parse
 use tidegate_model::time::{Monotonic, Now, Wall};
 use tidegate_model::version::RuleVersion;
 use tidegate_model::wire::{
-    Birth, By, Config, ControllerPresence, Counters, Down, Envelope, Header, Hello, HelloLimits, Inventory, InventoryItem,
-    Origin, Ping, Received, Report, RunReport, Set, SetResult, Up, Want, Welcome, Will, root,
+    Birth, By, Config, ControllerPresence, Counters, Down, Envelope, Header, Hello, HelloLimits, Inventory,
+    InventoryItem, Origin, Ping, Received, Report, RunReport, Set, SetResult, Up, Want, Welcome, Will, root,
 };
 use uuid::Uuid;
 

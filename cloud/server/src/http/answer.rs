@@ -11,6 +11,7 @@ use tidegate_cloud_core::{
 };
 
 use super::problem::Problem;
+use crate::transport::ForGateways;
 
 /// Says that an answer was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -47,8 +48,9 @@ pub(super) struct CreatedEdge<'r> {
     edge: &'r EdgeView,
     /// The credential. It is told once and not kept: `null` in an answer that is told again.
     credential: Option<&'r str>,
-    /// Port of the controller's broker, for the agent's settings.
-    mqtt_port: Option<u16>,
+    /// Where the broker is, for the agent's settings; told with the credential.
+    #[serde(flatten)]
+    broker: Option<ForGateways>,
     /// How to get another credential, where it is not told.
     #[serde(skip_serializing_if = "Option::is_none")]
     credential_help: Option<String>,
@@ -118,8 +120,8 @@ pub(super) fn of_reply(reply: &Reply) -> KeptAnswer {
     }
 }
 
-/// Tells that an edge was made known. `secret`: its credential and the broker's port, for the one answer that has them.
-pub(super) fn edge_created(edge: &EdgeView, secret: Option<(&str, u16)>) -> KeptAnswer {
+/// Tells that an edge was made known. `secret`: its credential and where its broker is, for the one answer that has them.
+pub(super) fn edge_created(edge: &EdgeView, secret: Option<(&str, ForGateways)>) -> KeptAnswer {
     let help = || {
         let id = &edge.id;
         format!(
@@ -131,9 +133,9 @@ pub(super) fn edge_created(edge: &EdgeView, secret: Option<(&str, u16)>) -> Kept
         StatusCode::CREATED,
         &CreatedEdge {
             edge,
-            credential: secret.map(|(credential, _)| credential),
-            mqtt_port: secret.map(|(_, port)| port),
+            credential: secret.as_ref().map(|(credential, _)| *credential),
             credential_help: secret.is_none().then(help),
+            broker: secret.map(|(_, broker)| broker),
         },
     );
     let mut answer = created(answer, format!("/api/v1/edges/{}", edge.id));

@@ -71,7 +71,7 @@ pub(super) async fn create(
     })?;
     let reply = app.change(caller, false, Request::CreateEdge { edge, credential }).await?;
     if let Reply::EdgeCreated(edge) = &reply {
-        return answer::send(answer::edge_created(edge, Some((token.reveal(), app.mqtt_port))));
+        return answer::send(answer::edge_created(edge, Some((token.reveal(), app.broker.for_gateways()))));
     }
     answer::respond(&reply)
 }

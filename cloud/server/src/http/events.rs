@@ -132,6 +132,7 @@ fn tell(events: &Events, numbered: &Numbered) -> Sse {
         EventKind::Rule => "rule",
         EventKind::Placement => "placement",
         EventKind::Edge => "edge",
+        EventKind::Controller => "controller",
     };
     let data =
         serde_json::to_string(&numbered.event).expect("an event has text keys and no failing serializer");

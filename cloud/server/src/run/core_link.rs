@@ -5,6 +5,7 @@ use tidegate_cloud_core::{Actor, Controller, How, Rejection, Reply, Request};
 use tidegate_model::ids::EdgeId;
 use tidegate_model::placement::Role;
 use tidegate_model::time::Now;
+use tidegate_model::wire::ControllerPresence;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 /// Requests and reads that wait for the loop at the most; callers beyond it wait.
@@ -25,6 +26,8 @@ type Look = Box<dyn FnOnce(&Controller, Now) + Send>;
 pub(crate) enum Call {
     /// A change.
     Request { by: Actor, role: Role, request: Box<Request>, how: How, answer: oneshot::Sender<Answer> },
+    /// The presence of a controller was seen on the broker.
+    OtherController(ControllerPresence),
     /// A look; done when everything before it is durable.
     Read(Look),
 }
@@ -89,6 +92,16 @@ impl CoreLink {
         let look: Look = Box::new(move |controller, now| drop(seen.send(look(controller, now))));
         self.calls.send(Call::Read(look)).await.map_err(|_| Stopped)?;
         result.await.map_err(|_| Stopped)
+    }
+
+    /// Tells of a presence on the controller's topic.
+    pub(crate) async fn other_controller(&self, presence: ControllerPresence) -> Result<(), Stopped> {
+        self.calls.send(Call::OtherController(presence)).await.map_err(|_| Stopped)
+    }
+
+    /// Hands over a message of an edge; waits while too many wait.
+    pub(crate) async fn hand_over(&self, message: FromEdge) -> Result<(), Stopped> {
+        self.messages.send(message).await.map_err(|_| Stopped)
     }
 
     /// Hands over a message of an edge without waiting; gives it back when too many wait.

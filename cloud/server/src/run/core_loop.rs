@@ -120,6 +120,10 @@ impl CoreLoop {
                 let output = self.controller.handle(self.clock.now(), input);
                 batch.add(output);
             }
+            Call::OtherController(presence) => {
+                let output = self.controller.handle(self.clock.now(), Input::OtherController(presence));
+                batch.add(output);
+            }
             // It must not see what is not durable yet.
             read @ Call::Read(_) => batch.reads.push(read),
         }

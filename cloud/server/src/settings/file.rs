@@ -33,7 +33,10 @@ pub(super) fn read(path: &Path, text: &str, draft: &mut Draft) {
             (Key::AllowRemote | Key::MetricsPublic, DeValue::Boolean(flag)) => {
                 draft.set_text(key, OsStr::new(if *flag { "true" } else { "false" }), at);
             }
-            (Key::Http | Key::Mqtt | Key::DataDir | Key::Store, DeValue::String(text)) => {
+            (
+                Key::Http | Key::Mqtt | Key::Broker | Key::BrokerPasswordFile | Key::DataDir | Key::Store,
+                DeValue::String(text),
+            ) => {
                 draft.set_text(key, OsStr::new(text.as_ref()), at);
             }
             (Key::CacheMib | Key::HttpRate, _) => {
@@ -42,7 +45,10 @@ pub(super) fn read(path: &Path, text: &str, draft: &mut Draft) {
             (Key::AllowRemote | Key::MetricsPublic, _) => {
                 draft.problem(&at, format!("{} is true or false, without quotes", key.name()));
             }
-            (Key::Http | Key::Mqtt | Key::DataDir | Key::Store, _) => {
+            (
+                Key::Http | Key::Mqtt | Key::Broker | Key::BrokerPasswordFile | Key::DataDir | Key::Store,
+                _,
+            ) => {
                 draft.problem(&at, format!("{} is a text in quotes", key.name()));
             }
         }

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::broker::{BrokerDraft, ExternalBroker};
 use super::{CACHE_MIB, DEFAULT_CACHE_MIB, DEFAULT_HTTP, DEFAULT_HTTP_RATE, DEFAULT_MQTT, MAX_HTTP_RATE};
 use super::{Flags, SettingProblem, Settings, SettingsError, StoreKind};
 
@@ -12,6 +13,8 @@ use super::{Flags, SettingProblem, Settings, SettingsError, StoreKind};
 pub(super) enum Key {
     Http,
     Mqtt,
+    Broker,
+    BrokerPasswordFile,
     DataDir,
     Store,
     CacheMib,
@@ -21,9 +24,11 @@ pub(super) enum Key {
 }
 
 impl Key {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Http,
         Self::Mqtt,
+        Self::Broker,
+        Self::BrokerPasswordFile,
         Self::DataDir,
         Self::Store,
         Self::CacheMib,
@@ -37,6 +42,8 @@ impl Key {
         match self {
             Self::Http => "http",
             Self::Mqtt => "mqtt",
+            Self::Broker => "broker",
+            Self::BrokerPasswordFile => "broker_password_file",
             Self::DataDir => "data_dir",
             Self::Store => "store",
             Self::CacheMib => "cache_mib",
@@ -51,6 +58,8 @@ impl Key {
         match self {
             Self::Http => "TIDEGATE_HTTP",
             Self::Mqtt => "TIDEGATE_MQTT",
+            Self::Broker => "TIDEGATE_BROKER",
+            Self::BrokerPasswordFile => "TIDEGATE_BROKER_PASSWORD_FILE",
             Self::DataDir => "TIDEGATE_DATA_DIR",
             Self::Store => "TIDEGATE_STORE",
             Self::CacheMib => "TIDEGATE_CACHE_MIB",
@@ -64,6 +73,8 @@ impl Key {
         match self {
             Self::Http => "--http",
             Self::Mqtt => "--mqtt",
+            Self::Broker => "--broker",
+            Self::BrokerPasswordFile => "--broker-password-file",
             Self::DataDir => "--data-dir",
             Self::Store => "--store",
             Self::CacheMib => "cache_mib",
@@ -100,6 +111,7 @@ impl Place {
 pub(super) struct Draft {
     http: Option<(SocketAddr, Place)>,
     mqtt: Option<(SocketAddr, Place)>,
+    external: BrokerDraft,
     data_dir: Option<PathBuf>,
     store: Option<StoreKind>,
     cache_mib: Option<u64>,
@@ -135,6 +147,11 @@ impl Draft {
                     ),
                 ),
             },
+            Key::Broker => match ExternalBroker::parse(text) {
+                Ok(broker) => self.external.broker = Some((broker, place)),
+                Err(error) => self.problem(&place, error),
+            },
+            Key::BrokerPasswordFile => self.external.password_file = Some((PathBuf::from(text), place)),
             Key::Store => match text.parse() {
                 Ok(store) => self.store = Some(store),
                 Err(error) => self.problem(&place, format!("{error}, not '{text}'")),
@@ -181,6 +198,12 @@ impl Draft {
         if let Some(address) = flags.mqtt {
             self.mqtt = Some((address, Place::Flag(Key::Mqtt)));
         }
+        if let Some(url) = &flags.broker {
+            self.set_text(Key::Broker, OsStr::new(url), Place::Flag(Key::Broker));
+        }
+        if let Some(file) = &flags.broker_password_file {
+            self.external.password_file = Some((file.clone(), Place::Flag(Key::BrokerPasswordFile)));
+        }
         self.data_dir = flags.data_dir.clone().or_else(|| self.data_dir.take());
         self.store = flags.store.or(self.store);
         self.allow_remote = flags.allow_remote.or(self.allow_remote);
@@ -202,12 +225,42 @@ impl Draft {
                 }
             }
         }
+        let BrokerDraft { broker, password_file } = std::mem::take(&mut self.external);
+        if let Some((broker, place)) = &broker
+            && !allow_remote
+            && !broker.is_loopback()
+        {
+            self.problem(
+                place,
+                format!(
+                    "{} is another machine, and there is no TLS yet: passwords would cross the network in clear; set \
+                     allow_remote = true (--allow-remote) where the network is trusted",
+                    broker.address
+                ),
+            );
+        }
+        let broker = broker.map(|(broker, _)| broker);
+        if let Some((_, place)) = &password_file {
+            match &broker {
+                None => self.problem(place, "a password is of no use without broker (--broker)"),
+                Some(broker) if broker.password.is_some() => self.problem(
+                    place,
+                    "the password is in the URL of the broker and in this file; leave it out of the URL",
+                ),
+                Some(broker) if broker.username.is_none() => {
+                    self.problem(place, "a password needs a user name: mqtt://user@host:port");
+                }
+                Some(_) => {}
+            }
+        }
         if !self.problems.is_empty() {
             return Err(SettingsError::Wrong(self.problems));
         }
         Ok(Settings {
             http: self.http.map_or(DEFAULT_HTTP, |(address, _)| address),
             mqtt: self.mqtt.map_or(DEFAULT_MQTT, |(address, _)| address),
+            broker,
+            broker_password_file: password_file.map(|(file, _)| file),
             data_dir: self.data_dir.unwrap_or(default_data_dir),
             store: self.store.unwrap_or_default(),
             cache_mib: self.cache_mib.unwrap_or(DEFAULT_CACHE_MIB),

@@ -74,3 +74,57 @@ fn a_broken_file_is_told_with_its_line() {
     let told = problems(resolve("http = \"127.0.0.1:1\"\nmqtt = =\n", &[], &Flags::default()));
     assert!(told[0].starts_with("t.toml:2:"), "{told:?}");
 }
+
+#[test]
+fn a_broker_of_somebody_else_is_printed_without_its_password_and_reads_back() {
+    let url = "mqtt://tidegate:s3cret@127.0.0.1:1883";
+    let settings = resolve(&format!("broker = \"{url}\""), &[], &Flags::default()).unwrap();
+    let printed = settings.print();
+    assert!(
+        printed.contains("broker = \"mqtt://tidegate@127.0.0.1:1883\"") && !printed.contains("s3cret"),
+        "{printed}"
+    );
+    let again = resolve(&printed, &[], &Flags::default()).unwrap().broker.unwrap();
+    assert_eq!(again.password, None);
+    assert!(!format!("{settings:?}").contains("s3cret"));
+
+    let tmp = tempfile::tempdir().unwrap();
+    let file = tmp.path().join("password");
+    let flags = Flags {
+        broker: Some("mqtt://tidegate@localhost".to_owned()),
+        broker_password_file: Some(file.clone()),
+        ..Flags::default()
+    };
+    let mut settings = resolve(&format!("broker = \"{url}\""), &[], &flags).unwrap();
+    assert!(settings.read_password().unwrap_err().to_string().contains("cannot be read"));
+    std::fs::write(&file, "\n").unwrap();
+    assert!(settings.read_password().unwrap_err().to_string().contains("first line"));
+    std::fs::write(&file, "from-file\n").unwrap();
+    settings.read_password().unwrap();
+    let broker = settings.broker.as_ref().unwrap();
+    assert_eq!(broker.password.as_ref().map(|p| p.reveal()), Some("from-file"));
+    assert_eq!(broker.address.to_string(), "localhost:1883", "a flag wins over the file");
+    assert_eq!(resolve(&settings.print(), &[], &Flags::default()).unwrap().broker_password_file, Some(file));
+}
+
+#[test]
+fn what_is_wrong_with_a_broker_is_told_with_its_place_and_without_the_password() {
+    for (file, want) in [
+        ("broker = \"mqtt://u:s3cret@192.0.2.1\"", "allow_remote"),
+        ("broker = \"mqtt://u:s3cret@broker.example\"", "allow_remote"),
+        ("broker = \"mqtts://u:s3cret@127.0.0.1\"", "TLS"),
+        ("broker_password_file = \"/f\"", "without broker"),
+        ("broker = \"mqtt://u:s3cret@127.0.0.1\"\nbroker_password_file = \"/f\"", "leave it out of the URL"),
+        ("broker = \"mqtt://127.0.0.1\"\nbroker_password_file = \"/f\"", "user name"),
+        ("broker = 7", "broker is a text"),
+    ] {
+        let told = problems(resolve(file, &[], &Flags::default()));
+        assert!(
+            told.len() == 1 && told[0].starts_with("t.toml:") && told[0].contains(want),
+            "{file}: {told:?}"
+        );
+        assert!(!told[0].contains("s3cret"), "{told:?}");
+    }
+    let remote = "allow_remote = true\nbroker = \"mqtt://u:s3cret@192.0.2.1\"";
+    assert!(resolve(remote, &[], &Flags::default()).is_ok());
+}

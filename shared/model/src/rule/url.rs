@@ -24,6 +24,24 @@ impl std::fmt::Display for BrokerAddress {
     }
 }
 
+/// Why a text is no address of a broker. It quotes nothing that may be a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}; {help}")]
+pub struct InvalidBrokerUrl {
+    what: String,
+    help: String,
+}
+
+impl BrokerAddress {
+    /// Reads `mqtt://host[:port]`, without credentials.
+    ///
+    /// # Errors
+    /// [`InvalidBrokerUrl`]: what is wrong, and what to write.
+    pub fn parse(url: &str) -> Result<Self, InvalidBrokerUrl> {
+        parse(url).map_err(|(_, what, help)| InvalidBrokerUrl { what, help })
+    }
+}
+
 /// What is wrong with a URL: code, what, help.
 pub(crate) type UrlError = (&'static str, String, String);
 

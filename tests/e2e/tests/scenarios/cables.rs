@@ -32,7 +32,10 @@ fn c14_a_cut_and_silent_cable_to_the_remote_broker_loses_nothing_and_heals_by_it
 
 #[test]
 fn c14_a_cut_and_silent_cable_to_the_controller_stops_no_message_and_the_truth_comes_back_by_itself() {
-    let world = World::new();
+    cut_the_cable_to_the_controller(World::new());
+}
+
+pub fn cut_the_cable_to_the_controller(world: World) {
     let rule = Rule::new("camera-up", world.remote.address);
     world.run_rule(&rule);
     let remote = world.remote_sink();

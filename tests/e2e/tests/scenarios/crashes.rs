@@ -18,7 +18,10 @@ fn moment(round: u64, span: Duration) -> Duration {
 
 #[test]
 fn kill_9_of_the_agent_loses_no_acknowledged_message_and_no_order() {
-    let mut world = World::new();
+    kill_the_agent(World::new());
+}
+
+pub fn kill_the_agent(mut world: World) {
     world.run_rule(&Rule::new("camera-up", world.remote.address));
     let remote = world.remote_sink();
     let device = world.device(Duration::from_millis(1));
@@ -66,7 +69,10 @@ fn kill_9_of_the_agent_loses_nothing_between_a_subscription_and_the_rule_that_fo
 
 #[test]
 fn kill_9_of_the_controller_stops_no_message_and_its_states_are_true_afterwards() {
-    let mut world = World::new();
+    kill_the_controller(World::new());
+}
+
+pub fn kill_the_controller(mut world: World) {
     let rule = Rule::new("camera-up", world.remote.address);
     world.run_rule(&rule);
     let remote = world.remote_sink();
@@ -91,7 +97,10 @@ const ISSUING: Duration = Duration::from_millis(25);
 
 #[test]
 fn c07_kill_9_of_the_controller_while_issuing_never_yields_a_false_issued() {
-    let mut world = World::new();
+    kill_the_controller_while_issuing(World::new());
+}
+
+pub fn kill_the_controller_while_issuing(mut world: World) {
     let mut rule = Rule::new("camera-up", world.remote.address);
     world.run_rule(&rule);
     let remote = world.remote_sink();

@@ -8,7 +8,10 @@ use tidegate_e2e::{Device, Login, Mosquitto, Rule, Sink, World, until};
 
 #[test]
 fn c06_c10_c12_an_issued_rule_runs_and_1000_messages_arrive_in_order_and_100_come_back() {
-    let world = World::new();
+    issue_and_run(World::new());
+}
+
+pub fn issue_and_run(world: World) {
     let mut rule = Rule::new("camera-up", world.remote.address);
     rule.subscriptions = vec!["commands/{edge}/#".to_owned()];
     let remote = world.remote_sink();
@@ -42,7 +45,10 @@ fn c06_c10_c12_an_issued_rule_runs_and_1000_messages_arrive_in_order_and_100_com
 
 #[test]
 fn c07_c08_c20_an_edit_is_synced_without_a_reconnect_where_only_topics_changed() {
-    let world = World::new();
+    edit_and_sync(World::new());
+}
+
+pub fn edit_and_sync(world: World) {
     let mut rule = Rule::new("camera-up", world.remote.address);
     let remote = world.remote_sink();
     world.run_rule(&rule);

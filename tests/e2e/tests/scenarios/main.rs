@@ -7,5 +7,6 @@ mod cables;
 mod clients;
 mod crashes;
 mod dev;
+mod external_cloud;
 mod flow;
 mod run_states;

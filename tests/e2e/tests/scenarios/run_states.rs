@@ -8,7 +8,10 @@ use tidegate_e2e::{PATIENCE, Rule, World, until};
 
 #[test]
 fn c05_an_offline_edge_is_refused_and_nothing_changes_until_queueing_is_asked_for() {
-    let mut world = World::new();
+    offline_and_queued(World::new());
+}
+
+pub fn offline_and_queued(mut world: World) {
     let rule = Rule::new("camera-up", world.remote.address);
     world.controller.apply_and_place(&rule, EDGE);
     world.agent.process.kill9();
@@ -73,7 +76,10 @@ fn c10_c14_with_the_remote_broker_down_it_is_issued_and_paused_and_runs_by_itsel
 
 #[test]
 fn c13_c21_c22_a_stop_survives_a_reboot_of_the_gateway_and_keeps_the_queue() {
-    let mut world = World::new();
+    stop_and_start(World::new());
+}
+
+pub fn stop_and_start(mut world: World) {
     let rule = Rule::new("camera-up", world.remote.address);
     world.run_rule(&rule);
 

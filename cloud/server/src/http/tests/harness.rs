@@ -20,7 +20,7 @@ use crate::http::{Access, App, Parts, router};
 use crate::metrics::Metrics;
 use crate::run::{Clock, CoreLoop, core_channel};
 use crate::store::{Memory, Store};
-use crate::transport::Nowhere;
+use crate::transport::{BrokerWatch, Nowhere};
 
 /// A running controller.
 pub(super) struct Api {
@@ -85,7 +85,8 @@ impl Api {
         let (core, inbox) = core_channel();
         let (credentials, events) = (Arc::new(Credentials::default()), Arc::new(Events::new(1)));
         let transport = Nowhere::default();
-        let (health, broker) = watch::channel(Health::Healthy);
+        let (health, watched) = watch::channel(Health::Healthy);
+        let broker = BrokerWatch::Embedded { at: "127.0.0.1:7183".parse().unwrap(), health: watched };
         let stop = CancellationToken::new();
         let parts = Parts {
             core,
@@ -98,7 +99,6 @@ impl Api {
             metrics: metrics.clone(),
             access: Access { rate: 0, metrics_public: false },
             stopping: stop.clone(),
-            mqtt_port: 7183,
         };
         let router = router(App::new(parts));
         let transport_box = Box::new(transport.clone());

@@ -13,7 +13,7 @@ async fn a_rule_is_issued_to_an_edge_and_stays_issued_after_a_restart() {
     let world = World::start(settings(tmp.path(), StoreKind::Sled)).await;
     let credential = world.edge("gw-1").await;
     world.placed("camera-up", "gw-1").await;
-    let mut edge = Edge::online(world.ready.mqtt, "gw-1", &credential, 1).await;
+    let mut edge = Edge::online(world.mqtt(), "gw-1", &credential, 1).await;
 
     let issued = world.call("POST", "/placements/camera-up/gw-1/issue", None).await;
     assert_eq!(issued.0, 202, "{issued:?}");
@@ -51,7 +51,7 @@ async fn a_rule_is_issued_to_an_edge_and_stays_issued_after_a_restart() {
     assert_eq!((&placement["issue_state"], &placement["link"]), (&json!("issued"), &json!("unknown")));
     assert_eq!(placement["last_known"], true);
     // The credential is still good, and the first login of this process.
-    let edge = Edge::online(world.ready.mqtt, "gw-1", &credential, 2).await;
+    let edge = Edge::online(world.mqtt(), "gw-1", &credential, 2).await;
     world.until("camera-up", "gw-1", |p| p["link"] == "online").await;
 
     // A connection that breaks leaves its will.
@@ -59,11 +59,11 @@ async fn a_rule_is_issued_to_an_edge_and_stays_issued_after_a_restart() {
     world.until("camera-up", "gw-1", |p| p["link"] == "offline").await;
 
     // Removing the edge revokes its credential and ends its connection.
-    let mut edge = Edge::online(world.ready.mqtt, "gw-1", &credential, 3).await;
+    let mut edge = Edge::online(world.mqtt(), "gw-1", &credential, 3).await;
     world.ok(world.call("DELETE", "/edges/gw-1?leave_running=true", None).await);
     edge.client.ended().await;
     let id = topics().client_id(&EdgeId::new("gw-1").unwrap());
-    let refused = Client::connect(world.ready.mqtt, &id, Some(("gw-1", &credential)), None).await;
+    let refused = Client::connect(world.mqtt(), &id, Some(("gw-1", &credential)), None).await;
     assert_eq!(refused.err(), Some(ConnectReturnCode::BadUserNamePassword));
     world.stop().await;
 }
@@ -73,7 +73,7 @@ async fn an_edge_reaches_its_own_topics_only() {
     let tmp = tempfile::tempdir().unwrap();
     let world = World::start(settings(tmp.path(), StoreKind::Memory)).await;
     let (one, two) = (world.edge("gw-1").await, world.edge("gw-2").await);
-    let mqtt = world.ready.mqtt;
+    let mqtt = world.mqtt();
     let (gw1, gw2) = (EdgeId::new("gw-1").unwrap(), EdgeId::new("gw-2").unwrap());
     let id = topics().client_id(&gw1);
 
@@ -124,10 +124,10 @@ async fn the_administrator_may_look_on_but_not_speak() {
     world.placed("a", "gw-1").await;
     let token = world.ready.admin_token.clone().unwrap();
     let login = Some(("admin", token.reveal()));
-    let mut admin = Client::connect(world.ready.mqtt, "looker", login, None).await.unwrap();
+    let mut admin = Client::connect(world.mqtt(), "looker", login, None).await.unwrap();
     assert!(admin.subscribe(&topics().all()).await);
 
-    let mut edge = Edge::online(world.ready.mqtt, "gw-1", &credential, 1).await;
+    let mut edge = Edge::online(world.mqtt(), "gw-1", &credential, 1).await;
     world.ok(world.call("POST", "/placements/a/gw-1/issue", None).await);
     let set = edge.hear_set().await;
     edge.applied(&set).await;

@@ -64,6 +64,11 @@ impl World {
         (response.status().as_u16(), response.text().await.unwrap(), replayed)
     }
 
+    /// Where the embedded broker listens.
+    pub(super) fn mqtt(&self) -> std::net::SocketAddr {
+        self.ready.mqtt.expect("it has a broker of its own")
+    }
+
     pub(super) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let response = self.open(method, path, body).await;
         let status = response.status().as_u16();
