@@ -1,12 +1,14 @@
 //! The broker as its owner holds it: start, publish, send, look, stop. Owns the listener and the tasks.
 
 use crate::config::{BrokerConfig, Limits};
-use crate::connect;
+use crate::connect::NotAdmitted;
 use crate::connection;
+use crate::files;
 use crate::filter::{self, TopicError};
 use crate::gate::Gate;
 use crate::hub::{ConnectedClient, Delivery, Hub, SendError};
 use crate::keeper::Keeper;
+use crate::lobby::Lobby;
 use crate::message::Message;
 use crate::stats::{Stats, count};
 use crate::tap::{Offer, Source, Tap, TapResult};
@@ -16,10 +18,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -27,8 +29,6 @@ use tokio_util::sync::CancellationToken;
 const STOP_TIMEOUT: Duration = Duration::from_millis(600);
 /// How often retained messages are written and sessions looked at for expiry.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
-/// Connections above the bound that are told so at a time; more are closed without a word.
-const MAX_TURNING_AWAY: usize = 32;
 /// Pause of the accept loop after an error such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Largest packet a client can send, whatever the limit says.
@@ -96,6 +96,10 @@ pub(crate) struct Context {
     pub tap: Arc<dyn Tap>,
     pub watcher: Arc<dyn Watcher>,
     pub stopping: CancellationToken,
+    lobby: Arc<Lobby>,
+    seats: Arc<Semaphore>,
+    /// The last connection found no seat: the log says so once.
+    is_full: AtomicBool,
     keeper: Option<Keeper>,
     connections: AtomicU64,
 }
@@ -104,6 +108,21 @@ impl Context {
     /// A number that no other connection has.
     pub fn next_connection(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Counters and sizes.
+    fn stats(&self) -> Stats {
+        Stats { connecting: self.lobby.len(), ..self.hub.stats() }
+    }
+
+    /// A share of the bound on connections; `None` when there is none left.
+    pub fn seat(&self) -> Option<OwnedSemaphorePermit> {
+        let seat = Arc::clone(&self.seats).try_acquire_owned().ok();
+        if seat.is_none() != self.is_full.swap(seat.is_none(), Ordering::Relaxed) && seat.is_none() {
+            let limit = self.limits.max_connections;
+            tracing::warn!(limit, "too many connections, new ones are told to come back later");
+        }
+        seat
     }
 
     /// Returns when changes of persistent sessions are on disk, if they are kept there.
@@ -146,6 +165,7 @@ impl Broker {
         let BrokerConfig { listen, mut limits, state_dir } = config;
         limits.max_topic_bytes = limits.max_topic_bytes.min(MQTT_MAX_TOPIC_BYTES);
         limits.max_packet_bytes = limits.max_packet_bytes.min(MQTT_MAX_PACKET_BYTES);
+        files::fit_to_open_files(&mut limits);
         let hub = Arc::new(Hub::new(&limits));
         let bind = |source| StartError::Bind { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(bind)?;
@@ -161,7 +181,22 @@ impl Broker {
             .map_err(StartError::Watchdog)?;
         let stopping = CancellationToken::new();
         let connections = AtomicU64::new(0);
-        let context = Arc::new(Context { hub, limits, gate, tap, watcher, stopping, keeper, connections });
+        let lobby = Arc::new(Lobby::new(&limits));
+        let seats = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
+        let is_full = AtomicBool::new(false);
+        let context = Arc::new(Context {
+            hub,
+            limits,
+            gate,
+            tap,
+            watcher,
+            stopping,
+            lobby,
+            seats,
+            is_full,
+            keeper,
+            connections,
+        });
         let accepting = tokio::spawn(accept_loop(listener, Arc::clone(&context), canary));
         let housekeeping = tokio::spawn(keep_house(Arc::clone(&context)));
         tracing::info!(%local_addr, "the embedded broker listens");
@@ -225,13 +260,13 @@ impl Broker {
 
     /// Counters and sizes.
     pub fn stats(&self) -> Stats {
-        self.context.hub.stats()
+        self.context.stats()
     }
 
     /// Reads [`Broker::stats`] from elsewhere, also after the broker stopped.
     pub fn stats_reader(&self) -> impl Fn() -> Stats + Send + Sync + use<> {
-        let hub = Arc::clone(&self.context.hub);
-        move || hub.stats()
+        let context = Arc::clone(&self.context);
+        move || context.stats()
     }
 
     /// How the broker is, as its watchdog sees it; see also [`crate::Event::Unhealthy`].
@@ -269,10 +304,7 @@ async fn open_state(dir: PathBuf, hub: Arc<Hub>) -> Result<Keeper, StartError> {
 }
 
 async fn accept_loop(listener: TcpListener, context: Arc<Context>, mut canaries: mpsc::Receiver<Canary>) {
-    let seats = Arc::new(Semaphore::new(context.limits.max_connections.min(Semaphore::MAX_PERMITS)));
-    let exits = Arc::new(Semaphore::new(MAX_TURNING_AWAY));
     let mut tasks = JoinSet::new();
-    let mut was_full = false;
     loop {
         tokio::select! {
             biased;
@@ -281,18 +313,15 @@ async fn accept_loop(listener: TcpListener, context: Arc<Context>, mut canaries:
                 context.hub.canary();
                 let _ = canary.try_send(());
             }
-            Some(ended) = tasks.join_next() => log_panic(ended),
+            Some(ended) = tasks.join_next() => log_panic(ended, &context),
             accepted = listener.accept() => match accepted {
-                Ok((socket, peer)) => {
-                    let is_full = !seat(socket, peer, &context, &seats, &exits, &mut tasks);
-                    if is_full && !was_full {
-                        let limit = context.limits.max_connections;
-                        tracing::warn!(limit, "too many connections, new ones are turned away");
-                    }
-                    was_full = is_full;
-                }
+                Ok((socket, peer)) => welcome(socket, peer, &context, &mut tasks),
                 Err(error) => {
-                    tracing::warn!(%error, "accepting a connection failed");
+                    let total = context.hub.counters.accept_errors.fetch_add(1, Ordering::Relaxed) + 1;
+                    // Those who wait to be accepted must not be able to fill the log.
+                    if total.is_power_of_two() {
+                        tracing::warn!(%error, total, "accepting a connection failed, it is tried again");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -306,39 +335,25 @@ async fn accept_loop(listener: TcpListener, context: Arc<Context>, mut canaries:
     }
 }
 
-/// Serves a new connection, or turns it away when there are too many: false.
-fn seat(
-    socket: TcpStream,
-    peer: SocketAddr,
-    context: &Arc<Context>,
-    seats: &Arc<Semaphore>,
-    exits: &Arc<Semaphore>,
-    tasks: &mut JoinSet<()>,
-) -> bool {
+/// Serves a new connection, or closes it when too many wait for their CONNECT.
+fn welcome(socket: TcpStream, peer: SocketAddr, context: &Arc<Context>, tasks: &mut JoinSet<()>) {
     count(&context.hub.counters.accepted, 1);
+    let Some(pass) = context.lobby.enter(peer, Instant::now()) else {
+        tracing::debug!(%peer, "too many connections wait for their CONNECT, a new one was closed");
+        return context.hub.counters.refuse(&NotAdmitted::Crowded);
+    };
     if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "a connection was gone before it was served");
-        return true;
+        context.hub.counters.refuse(&NotAdmitted::Ended);
+        return tracing::debug!(%peer, %error, "a connection was gone before it was served");
     }
-    if let Ok(permit) = Arc::clone(seats).try_acquire_owned() {
-        tasks.spawn(connection::serve(socket, peer, Arc::clone(context), permit));
-        return true;
-    }
-    count(&context.hub.counters.refused, 1);
-    if let Ok(permit) = Arc::clone(exits).try_acquire_owned() {
-        let max_bytes = context.limits.max_packet_bytes;
-        tasks.spawn(async move {
-            let _permit = permit;
-            connect::turn_away(socket, max_bytes).await;
-        });
-    }
-    false
+    tasks.spawn(connection::serve(socket, peer, Arc::clone(context), pass));
 }
 
-fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+fn log_panic(ended: Result<(), tokio::task::JoinError>, context: &Context) {
     if let Err(error) = ended
         && error.is_panic()
     {
+        count(&context.hub.counters.panics, 1);
         tracing::error!(%error, "a connection's task panicked, its client was closed");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::message::Message;
+use crate::pool::Parcel;
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -88,7 +89,7 @@ proptest! {
     ) {
         let qos = Qos::from_number(qos).unwrap();
         let timed = qos != Qos::AtMostOnce;
-        let message = Arc::new(Message::new(topic.as_str(), payload.clone(), qos));
+        let message = Parcel::of_retained(Arc::new(Message::new(topic.as_str(), payload.clone(), qos)));
         let mut buffer = BytesMut::new();
         let packet_id = if timed { packet_id } else { 0 };
         encode(&Send::Publish(Outgoing { packet_id, qos, retain, dup: dup && timed, message }), &mut buffer);

@@ -28,8 +28,20 @@ impl BrokerConfig {
 /// oldest messages dropped, as each field says; nobody else notices.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Open connections, those still shaking hands included. One more gets CONNACK 3.
+    /// Connections whose CONNECT was read. One more gets CONNACK 3. [`crate::Broker::start`] takes less when the process may
+    /// not open as many files.
     pub max_connections: usize,
+    /// Connections whose CONNECT is not complete. When there is one more, the oldest is closed if it had its second;
+    /// otherwise the new one is.
+    pub max_connecting: usize,
+    /// Connections of one address (IPv6: of one /64) that are not let in yet: CONNECT not complete, or the gate not
+    /// done. As above when there is one more. Loopback is exempt: behind a proxy or a tunnel everybody has that address.
+    pub max_connecting_per_address: usize,
+    /// Whether the bound per address leaves loopback out.
+    pub exempt_loopback: bool,
+    /// Bytes of a CONNECT's remaining length, the will's payload included. A longer one closes its connection before it is
+    /// read.
+    pub max_connect_bytes: usize,
     /// Bytes of one packet's remaining length. A longer packet closes its connection before it is read.
     pub max_packet_bytes: usize,
     /// Retained messages. When full, a message is delivered but not retained, and counted; what its topic retained
@@ -48,8 +60,13 @@ pub struct Limits {
     /// the oldest of the others; every one is counted.
     pub max_queued_messages: usize,
     /// Bytes of messages waiting for one session, as above when full, and again of those in flight, which then wait.
-    /// Sessions share the payloads of a message that went to several; the worst case is twice this for each session.
     pub max_queued_bytes: usize,
+    /// Bytes of messages that wait for all sessions together, those in flight included. A message that waits for several counts
+    /// once, and 64 bytes more for each. When it is passed, the sessions that hold the most lose an eighth of what
+    /// waits for them, QoS 0 first, then the oldest, until it holds again; each is counted. Beyond half of it, a session
+    /// has one message in flight at a time: what is in flight is never dropped, and may pass the bound by one
+    /// message and one write per session.
+    pub max_all_queued_bytes: usize,
     /// QoS 1 and 2 messages sent to one client and not yet acknowledged.
     pub max_inflight: usize,
     /// QoS 2 packet ids of one client between PUBREC and PUBREL. One more closes the connection.
@@ -60,7 +77,7 @@ pub struct Limits {
     pub max_topic_bytes: usize,
     /// Bytes of a client id. A longer one gets CONNACK 2.
     pub max_client_id_bytes: usize,
-    /// Time from accepting a connection until its CONNECT is read and answered. Also the longest wait for the
+    /// Time from accepting a connection until its CONNECT is read and the gate has decided. Also the longest wait for the
     /// previous connection of the same client id to end.
     pub connect_timeout: Duration,
     /// Time without a single byte going out on a connection that has something to send.
@@ -80,15 +97,20 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: 4_096,
+            max_connections: 8_192,
+            max_connecting: 1_024,
+            max_connecting_per_address: 256,
+            exempt_loopback: true,
+            max_connect_bytes: 32 * 1024,
             max_packet_bytes: 256 * 1024,
             max_retained_messages: 10_000,
             max_retained_bytes: 64 * 1024 * 1024,
-            max_sessions: 4_096,
+            max_sessions: 8_192,
             session_expiry: Duration::from_secs(7 * 24 * 3_600),
             max_subscriptions_per_client: 256,
             max_queued_messages: 50_000,
             max_queued_bytes: 16 * 1024 * 1024,
+            max_all_queued_bytes: 128 * 1024 * 1024,
             max_inflight: 100,
             max_unreleased: 1_024,
             max_topic_levels: 64,

@@ -7,9 +7,10 @@ use crate::connect_packet::{Connect, WillPacket};
 use crate::filter;
 use crate::gate::{ConnectRequest, Refusal, Rights};
 use crate::hub::{Attach, Newcomer};
+use crate::lobby::Pass;
 use crate::message::Message;
+use crate::reader;
 use crate::slot::{Kill, Slot};
-use crate::stats::count;
 use crate::watcher::{DisconnectReason, Event};
 use bytes::BytesMut;
 use rumqttd::protocol::ConnectReturnCode;
@@ -17,7 +18,9 @@ use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Time for a CONNACK that says no to leave.
@@ -34,6 +37,8 @@ pub(crate) struct Admitted {
     pub buffer: BytesMut,
     /// State from before was found.
     pub resumed: bool,
+    /// Its share of the bound on connections.
+    pub seat: OwnedSemaphorePermit,
 }
 
 /// Why a client was not let in.
@@ -41,6 +46,10 @@ pub(crate) struct Admitted {
 pub(crate) enum NotAdmitted {
     #[error("the connection ended before a complete CONNECT")]
     Ended,
+    #[error("it took too long to connect")]
+    Late,
+    #[error("too many connections wait for their CONNECT, and this one had its time")]
+    Crowded,
     #[error("the first packet is not CONNECT")]
     NotConnect,
     #[error(transparent)]
@@ -51,42 +60,47 @@ pub(crate) enum NotAdmitted {
     Refused(Refusal),
 }
 
-/// Reads CONNECT and lets the client in, or answers it and says why not. The caller bounds the time.
+/// Reads CONNECT and lets the client in, or answers it and says why not. Bounds its own time.
 pub(crate) async fn handshake<S>(
     stream: &mut S,
     peer: SocketAddr,
     context: &Arc<Context>,
+    pass: Pass,
 ) -> Result<Admitted, NotAdmitted>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut buffer = BytesMut::with_capacity(1024);
-    let connect = match read_connect(stream, &mut buffer, context.limits.max_packet_bytes).await {
-        Ok(connect) => connect,
-        Err(error) => {
-            if let NotAdmitted::Malformed(Malformed::Version(level)) = error {
-                refuse_version(stream, level).await;
-            }
-            return Err(error);
-        }
+    let end = Instant::now() + context.limits.connect_timeout;
+    let mut buffer = BytesMut::new();
+    let outcome = tokio::time::timeout_at(end, wait_for_connect(stream, &mut buffer, context, &pass)).await;
+    let outcome = match outcome.unwrap_or(Err(NotAdmitted::Late)) {
+        Ok(connect) => admit(connect, buffer, peer, context, end).await,
+        Err(error) => Err(error),
     };
-    match admit(connect, peer, context).await {
-        Ok(admitted) => Ok(Admitted { buffer, ..admitted }),
-        Err(error) => {
-            if let NotAdmitted::Refused(refusal) = error {
-                refuse(stream, refusal).await;
-            }
-            Err(error)
-        }
+    match outcome {
+        Err(NotAdmitted::Refused(refusal)) => refuse(stream, refusal).await,
+        Err(NotAdmitted::Malformed(Malformed::Version(level))) => refuse_version(stream, level).await,
+        Ok(_) | Err(_) => {}
     }
+    outcome
 }
 
-/// Reads the first packet, whatever it is about, and answers "come back later".
-pub(crate) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, max_bytes: usize) {
-    let mut buffer = BytesMut::new();
-    let reading = read_connect(&mut stream, &mut buffer, max_bytes);
-    if let Ok(Ok(_)) = tokio::time::timeout(REFUSAL_TIMEOUT, reading).await {
-        refuse(&mut stream, Refusal::ServerUnavailable).await;
+/// Reads CONNECT, unless the connection is given up for a newer one before.
+async fn wait_for_connect<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+    context: &Context,
+    pass: &Pass,
+) -> Result<Connect, NotAdmitted> {
+    let max_bytes = context.limits.max_connect_bytes.min(context.limits.max_packet_bytes);
+    tokio::select! {
+        biased;
+        connect = read_connect(stream, buffer, max_bytes) => {
+            // A complete CONNECT counts, even if the connection was given up in this moment.
+            pass.spoke();
+            connect
+        }
+        () = pass.given_up() => Err(NotAdmitted::Crowded),
     }
 }
 
@@ -108,14 +122,21 @@ where
         if buffer.first().is_some_and(|byte| *byte != 0x10) {
             return Err(NotAdmitted::NotConnect);
         }
-        if !matches!(stream.read_buf(buffer).await, Ok(1..)) {
+        if !matches!(reader::read_some(stream, buffer).await, Ok(1..)) {
             return Err(NotAdmitted::Ended);
         }
     }
 }
 
-async fn admit(connect: Connect, peer: SocketAddr, context: &Arc<Context>) -> Result<Admitted, NotAdmitted> {
+async fn admit(
+    connect: Connect,
+    buffer: BytesMut,
+    peer: SocketAddr,
+    context: &Arc<Context>,
+    end: Instant,
+) -> Result<Admitted, NotAdmitted> {
     let refused = NotAdmitted::Refused;
+    let seat = context.seat().ok_or(refused(Refusal::ServerUnavailable))?;
     let Connect { client_id, clean_session, keep_alive, username, password, will } = connect;
     let client_id = match client_id {
         id if id.len() > context.limits.max_client_id_bytes => {
@@ -127,13 +148,15 @@ async fn admit(connect: Connect, peer: SocketAddr, context: &Arc<Context>) -> Re
     };
     let will = will.map(|will| will_message(will, context)).transpose()?;
     let request = ConnectRequest { client_id, username, password, peer, clean_session };
-    let rights = context.gate.authenticate(&request).await.map_err(refused)?;
+    let decision = tokio::time::timeout_at(end, context.gate.authenticate(&request));
+    let rights = decision.await.map_err(|_| NotAdmitted::Late)?.map_err(refused)?;
     if will.as_ref().is_some_and(|will| !rights.publish.allows_topic(&will.topic)) {
         return Err(refused(Refusal::NotAuthorized));
     }
-    let (attachment, resumed) = attach(&request, &rights, context).await?;
+    let attaching = tokio::time::timeout_at(end, attach(&request, &rights, context));
+    let (attachment, resumed) = attaching.await.map_err(|_| NotAdmitted::Late)??;
     let silence = (keep_alive > 0).then(|| Duration::from_secs(u64::from(keep_alive)) * 3 / 2);
-    Ok(Admitted { attachment, rights, will, silence, buffer: BytesMut::new(), resumed })
+    Ok(Admitted { attachment, rights, will, silence, buffer, resumed, seat })
 }
 
 fn will_message(will: WillPacket, context: &Context) -> Result<Arc<Message>, NotAdmitted> {
@@ -209,9 +232,6 @@ impl Drop for Attachment {
         if self.announced && !std::thread::panicking() {
             let reason = self.reason.take().unwrap_or(DisconnectReason::Stopped);
             tracing::debug!(client.id = ?client_id, connection = self.connection, %reason, "client disconnected");
-            if matches!(reason, DisconnectReason::TakenOver) {
-                count(&self.context.hub.counters.taken_over, 1);
-            }
             let (client_id, connection) = (Arc::clone(client_id), self.connection);
             self.context.watcher.event(&Event::Disconnected { client_id, connection, reason });
         }

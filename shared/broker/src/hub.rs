@@ -9,6 +9,7 @@ use crate::config::Limits;
 use crate::filter;
 use crate::gate::Permit;
 use crate::message::{Message, Qos};
+use crate::pool::{Parcel, Pool};
 use crate::retained::{Budget, Changes, Kept, Retained};
 use crate::session::{Bounds, Enqueued, Send};
 use crate::slot::{Kill, Slot, lock};
@@ -19,7 +20,7 @@ use crate::watcher::DisconnectReason;
 use bytes::BytesMut;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -98,6 +99,7 @@ pub(crate) struct Hub {
     state: Mutex<State>,
     bounds: Bounds,
     limits: Limits,
+    pool: Arc<Pool>,
     pub counters: Counters,
 }
 
@@ -118,7 +120,13 @@ impl Hub {
             last_key: 0,
             revision: 0,
         };
-        Self { state: Mutex::new(state), bounds, limits: limits.clone(), counters: Counters::default() }
+        Self {
+            state: Mutex::new(state),
+            bounds,
+            limits: limits.clone(),
+            pool: Arc::new(Pool::new(limits.max_all_queued_bytes)),
+            counters: Counters::default(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -145,7 +153,7 @@ impl Hub {
                 return Attach::Full;
             }
             changed |= !newcomer.clean_session;
-            state.create(newcomer.client_id, !newcomer.clean_session, self.bounds);
+            state.create(newcomer.client_id, !newcomer.clean_session, self.bounds, &self.pool);
         }
         changed |= state.drop_forbidden(newcomer.client_id, newcomer.subscribe);
         if changed {
@@ -236,22 +244,52 @@ impl Hub {
             }
         }
         let mut delivery = Delivery::default();
-        for (key, qos) in state.tree.matches(&message.topic) {
+        let matches = state.tree.matches(&message.topic);
+        if matches.is_empty() {
+            return delivery;
+        }
+        let parcel = Parcel::new(Arc::clone(message), &self.pool);
+        for (key, qos) in matches {
             let Some(slot) = state.slots.get(&key) else { continue };
-            let outcome = slot.session().enqueue(Arc::clone(message), qos.min(message.qos));
-            self.count_losses(slot, &outcome);
+            let outcome = slot.session().enqueue(Arc::clone(&parcel), qos.min(message.qos));
+            self.count_losses(slot, &outcome, &self.counters.dropped_queue_full);
             delivery.matched += 1;
             delivery.queued += usize::from(outcome.queued);
             slot.wake.notify_one();
         }
+        drop(parcel);
+        if self.pool.is_over() {
+            self.relieve(&state);
+        }
         delivery
     }
 
-    fn count_losses(&self, slot: &Slot, outcome: &Enqueued) {
+    /// Lets the sessions that hold the most lose an eighth of what waits for them, until all together hold no more than
+    /// they may. By the eighth, so that the look at every session is rare.
+    fn relieve(&self, state: &State) {
+        while self.pool.is_over() {
+            let largest = state.slots.values().map(|slot| slot.session().queued_bytes()).max().unwrap_or(0);
+            if largest == 0 {
+                // The rest is in flight, which is bounded by the window.
+                return;
+            }
+            let level = largest - largest.div_ceil(8);
+            for slot in state.slots.values() {
+                let mut session = slot.session();
+                if session.queued_bytes() > level {
+                    let outcome = session.shrink(level);
+                    drop(session);
+                    self.count_losses(slot, &outcome, &self.counters.dropped_all_full);
+                }
+            }
+        }
+    }
+
+    fn count_losses(&self, slot: &Slot, outcome: &Enqueued, counter: &AtomicU64) {
         count(&self.counters.dropped_qos0, outcome.dropped_qos0);
-        count(&self.counters.dropped_queue_full, outcome.dropped);
+        count(counter, outcome.dropped);
         if outcome.first_loss {
-            tracing::warn!(client.id = ?slot.client_id, "a session's queue is full, its oldest messages are dropped");
+            tracing::warn!(client.id = ?slot.client_id, "too much waits for a session, its oldest messages are dropped");
         }
     }
 
@@ -266,9 +304,12 @@ impl Hub {
         if !session.has_room(message.cost()) {
             return Err(SendError::Full);
         }
-        session.enqueue(message, qos);
+        session.enqueue(Parcel::new(message, &self.pool), qos);
         drop(session);
         entry.slot.wake.notify_one();
+        if self.pool.is_over() {
+            self.relieve(&state);
+        }
         Ok(())
     }
 
@@ -279,6 +320,7 @@ impl Hub {
             self.refill(slot);
         }
         let mut session = slot.session();
+        session.set_narrow(self.pool.is_narrow());
         let mut published = 0;
         while out.len() < max_bytes {
             let Some(send) = session.next() else { break };
@@ -293,7 +335,8 @@ impl Hub {
         let state = self.state();
         let mut session = slot.session();
         let Some(mut replay) = session.replays.pop_front() else { return };
-        if !state.retained.replay(&mut replay, REPLAY_STEP, |message, qos| session.stage(message, qos)) {
+        let stage = |message, qos| session.stage(Parcel::of_retained(message), qos);
+        if !state.retained.replay(&mut replay, REPLAY_STEP, stage) {
             session.replays.push_front(replay);
         }
     }
@@ -346,6 +389,7 @@ impl Hub {
             subscriptions: state.tree.len(),
             retained_messages: state.retained.len(),
             retained_bytes: state.retained.bytes(),
+            waiting_bytes: self.pool.bytes(),
             ..self.counters.snapshot()
         }
     }
@@ -380,7 +424,7 @@ impl Hub {
         if state.persistent >= self.limits.max_sessions || state.sessions.contains_key(client_id) {
             return false;
         }
-        state.create(client_id, true, self.bounds);
+        state.create(client_id, true, self.bounds, &self.pool);
         let entry = state.sessions.get_mut(client_id).expect("the session was made above");
         entry.offline_since = Some(Instant::now());
         for (filter, qos) in subscriptions.iter().take(self.limits.max_subscriptions_per_client) {

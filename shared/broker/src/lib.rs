@@ -23,12 +23,19 @@ mod config;
 mod connect;
 mod connect_packet;
 mod connection;
+mod files;
 mod filter;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod held;
 mod hub;
 mod keeper;
+mod lobby;
 mod message;
+mod pool;
+mod reader;
 mod retained;
 mod session;
 mod slot;
@@ -44,6 +51,7 @@ mod writer;
 
 pub use broker::{Broker, PublishError, StartError};
 pub use config::{BrokerConfig, Limits};
+pub use files::raise_open_files;
 pub use filter::{TopicError, covers, matches};
 pub use gate::{AllowAll, ConnectRequest, Decision, Gate, Password, Permit, Refusal, Rights};
 pub use hub::{ConnectedClient, Delivery, SendError};

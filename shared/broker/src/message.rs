@@ -4,8 +4,8 @@ use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
 
-/// Bytes that a queued message costs beyond its topic and payload.
-const OVERHEAD_BYTES: usize = 64;
+/// Bytes that a message's place in a queue costs beyond its topic and payload.
+pub(crate) const ENTRY_BYTES: usize = 64;
 
 /// Quality of service of a publish or a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,9 +62,14 @@ impl Message {
         2 + self.topic.len() + 2 + self.payload.len()
     }
 
-    /// What it counts against byte bounds.
+    /// Its topic and payload.
+    pub(crate) fn bytes(&self) -> usize {
+        self.topic.len() + self.payload.len()
+    }
+
+    /// What it counts against the byte bounds of a queue.
     pub(crate) fn cost(&self) -> usize {
-        self.topic.len() + self.payload.len() + OVERHEAD_BYTES
+        self.bytes() + ENTRY_BYTES
     }
 }
 

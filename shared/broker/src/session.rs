@@ -8,7 +8,8 @@
 //! ```
 
 use crate::filter;
-use crate::message::{Message, Qos};
+use crate::message::Qos;
+use crate::pool::{Parcel, Weight};
 use crate::tree::FilterSet;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub(crate) struct Outgoing {
     pub qos: Qos,
     pub retain: bool,
     pub dup: bool,
-    pub message: Arc<Message>,
+    pub message: Arc<Parcel>,
 }
 
 /// The next thing to send.
@@ -71,7 +72,7 @@ pub(crate) enum Received {
 
 #[derive(Debug)]
 struct Queued {
-    message: Arc<Message>,
+    message: Arc<Parcel>,
     qos: Qos,
     retain: bool,
 }
@@ -118,12 +119,16 @@ pub(crate) struct Session {
     queue: VecDeque<Queued>,
     queued_bytes: usize,
     queued_qos0: usize,
+    /// No QoS 0 message is in the queue before this place.
+    qos0_from: usize,
     losing: bool,
     inflight: VecDeque<InFlight>,
     /// What `inflight` costs, by the messages it still holds.
     inflight_bytes: usize,
     /// How many of `inflight`, from the front, were sent on this connection.
     sent: usize,
+    /// So much is in flight to all sessions that this one may have only one message there.
+    narrow: bool,
     last_id: u16,
     /// QoS 2 packet ids of the client's own publishes; true when processed.
     received: BTreeMap<u16, bool>,
@@ -139,10 +144,12 @@ impl Session {
             queue: VecDeque::new(),
             queued_bytes: 0,
             queued_qos0: 0,
+            qos0_from: 0,
             losing: false,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
             sent: 0,
+            narrow: false,
             last_id: 0,
             received: BTreeMap::new(),
         }
@@ -163,12 +170,13 @@ impl Session {
         self.queue.retain(|q| q.qos != Qos::AtMostOnce);
         self.staged.retain(|q| q.qos != Qos::AtMostOnce);
         self.queued_qos0 = 0;
+        self.qos0_from = 0;
         self.queued_bytes = self.queue.iter().map(|q| q.message.cost()).sum();
         (before - self.queue.len() - self.staged.len()) as u64
     }
 
     /// Puts a live message at the end of the queue at level `qos`. Offline sessions do not keep QoS 0.
-    pub fn enqueue(&mut self, message: Arc<Message>, qos: Qos) -> Enqueued {
+    pub fn enqueue(&mut self, message: Arc<Parcel>, qos: Qos) -> Enqueued {
         let mut outcome = Enqueued::default();
         let (cost, is_qos0) = (message.cost(), qos == Qos::AtMostOnce);
         if !self.online && is_qos0 {
@@ -180,7 +188,12 @@ impl Session {
         }
         if fits_at_all && self.has_room(cost) {
             self.queued_bytes += cost;
-            self.queued_qos0 += usize::from(is_qos0);
+            if is_qos0 {
+                if self.queued_qos0 == 0 {
+                    self.qos0_from = self.queue.len();
+                }
+                self.queued_qos0 += 1;
+            }
             self.queue.push_back(Queued { message, qos, retain: false });
             outcome.queued = true;
         } else if is_qos0 {
@@ -205,16 +218,47 @@ impl Session {
         let at = if self.queued_qos0 == 0 {
             0
         } else {
-            self.queue.iter().position(|q| q.qos == Qos::AtMostOnce).unwrap_or(0)
+            // Looking from where the last one was: a queue full of others is not searched for each message.
+            let is_qos0 = |q: &Queued| q.qos == Qos::AtMostOnce;
+            self.queue.range(self.qos0_from..).position(is_qos0).map_or(0, |at| self.qos0_from + at)
         };
         let Some(gone) = self.queue.remove(at) else { return };
         self.queued_bytes -= gone.message.cost();
         if gone.qos == Qos::AtMostOnce {
             self.queued_qos0 -= 1;
+            self.qos0_from = at;
             outcome.dropped_qos0 += 1;
         } else {
             outcome.dropped += 1;
         }
+    }
+
+    /// Throws messages of the queue away as [`Self::make_way`] does until it holds no more than `max_bytes`.
+    pub fn shrink(&mut self, max_bytes: usize) -> Enqueued {
+        let mut outcome = Enqueued::default();
+        while self.queued_bytes > max_bytes {
+            self.make_way(&mut outcome);
+        }
+        if outcome.dropped > 0 {
+            outcome.first_loss = !self.losing;
+            self.losing = true;
+        }
+        outcome
+    }
+
+    /// Bytes in the queue, as the bound on them counts.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// What it counts against the bound on all sessions.
+    pub fn weight(&self) -> Weight {
+        Weight { entries: self.waiting(), inflight_bytes: self.inflight_bytes }
+    }
+
+    /// Whether no more than one message may be in flight from now on.
+    pub fn set_narrow(&mut self, narrow: bool) {
+        self.narrow = narrow;
     }
 
     /// Arranges for the retained messages of new subscriptions. A client that subscribes faster than it reads gets
@@ -230,7 +274,7 @@ impl Session {
     }
 
     /// Adds a retained message found for a subscription; the caller keeps batches small.
-    pub fn stage(&mut self, message: Arc<Message>, qos: Qos) {
+    pub fn stage(&mut self, message: Arc<Parcel>, qos: Qos) {
         self.staged.push_back(Queued { message, qos, retain: true });
     }
 
@@ -269,7 +313,8 @@ impl Session {
 
     /// One message may pass the bound on bytes, so that the largest gets through.
     fn window_is_open(&self) -> bool {
-        self.inflight.len() < self.bounds.inflight && self.inflight_bytes < self.bounds.queued_bytes
+        let max_bytes = if self.narrow { 1 } else { self.bounds.queued_bytes };
+        self.inflight.len() < self.bounds.inflight && self.inflight_bytes < max_bytes
     }
 
     fn take_front(&mut self) -> Option<Queued> {
@@ -277,6 +322,7 @@ impl Session {
             return Some(staged);
         }
         let queued = self.queue.pop_front()?;
+        self.qos0_from = self.qos0_from.saturating_sub(1);
         self.queued_bytes -= queued.message.cost();
         self.queued_qos0 -= usize::from(queued.qos == Qos::AtMostOnce);
         self.losing &= !self.queue.is_empty();
@@ -360,6 +406,17 @@ impl Session {
     /// Messages waiting, those in flight included.
     pub fn waiting(&self) -> usize {
         self.queue.len() + self.staged.len() + self.inflight.len()
+    }
+}
+
+#[cfg(feature = "fuzzing")]
+impl Session {
+    /// Messages waiting, those in flight included: of QoS 1 and 2, and of QoS 0.
+    pub fn waiting_by_level(&self) -> (usize, usize) {
+        let queued = self.queue.iter().chain(&self.staged);
+        let qos0 = queued.filter(|q| q.qos == Qos::AtMostOnce).count();
+        assert_eq!(qos0, self.queued_qos0, "the count of QoS 0 messages is right where nothing is staged");
+        (self.waiting() - qos0, qos0)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the session: tables for each rule, and a model that random traffic may not break.
 
 use super::*;
+use crate::message::Message;
 use proptest::prelude::*;
 
 const BOUNDS: Bounds = Bounds { queued_messages: 4, queued_bytes: 10_000, inflight: 2, unreleased: 2 };
@@ -11,8 +12,12 @@ fn online() -> Session {
     session
 }
 
-fn message(text: &str) -> Arc<Message> {
-    Arc::new(Message::new("t", text.as_bytes().to_vec(), Qos::ExactlyOnce))
+fn parcel(payload: impl Into<Vec<u8>>) -> Arc<Parcel> {
+    Parcel::of_retained(Arc::new(Message::new("t", payload.into(), Qos::ExactlyOnce)))
+}
+
+fn message(text: &str) -> Arc<Parcel> {
+    parcel(text)
 }
 
 /// What is sent until nothing more can be: `id:text`, `id:text!` with DUP, `id:release`.
@@ -95,10 +100,59 @@ fn when_full_qos_0_gives_way_first_and_every_loss_is_counted() {
     assert_eq!(outcome, Enqueued { queued: true, dropped_qos0: 0, dropped: 1, first_loss: true });
     assert!(!session.enqueue(message("h"), Qos::AtLeastOnce).first_loss);
     assert_eq!(sent(&mut session), ["1:d", "2:e"]);
-    let outcome =
-        session.enqueue(Arc::new(Message::new("t", vec![0; 10_000], Qos::AtLeastOnce)), Qos::AtLeastOnce);
+    let outcome = session.enqueue(parcel(vec![0; 10_000]), Qos::AtLeastOnce);
     assert_eq!((outcome.queued, outcome.dropped), (false, 1));
     assert_eq!(session.waiting(), 4);
+}
+
+#[test]
+fn a_queue_that_shrinks_loses_qos_0_first_and_then_the_oldest() {
+    let mut session = Session::new(Bounds { queued_messages: 100, queued_bytes: 1 << 20, ..BOUNDS });
+    session.connect();
+    for (text, qos) in [("a", 1), ("b", 0), ("c", 1), ("d", 0), ("e", 1)] {
+        session.enqueue(message(text), Qos::from_number(qos).unwrap());
+    }
+    let cost = message("a").cost();
+    assert_eq!(session.queued_bytes(), 5 * cost);
+    let outcome = session.shrink(4 * cost);
+    assert_eq!((outcome.dropped_qos0, outcome.dropped, outcome.first_loss), (1, 0, false));
+    let outcome = session.shrink(2 * cost);
+    assert_eq!((outcome.dropped_qos0, outcome.dropped, outcome.first_loss), (1, 1, true));
+    assert_eq!(sent(&mut session), ["1:c", "2:e"]);
+    assert_eq!(session.weight(), Weight { entries: 2, inflight_bytes: 2 * cost });
+}
+
+#[test]
+fn a_narrow_window_is_one_message() {
+    let mut session = online();
+    for text in ["a", "b", "c"] {
+        session.enqueue(message(text), Qos::AtLeastOnce);
+    }
+    session.set_narrow(true);
+    assert_eq!(sent(&mut session), ["1:a"]);
+    session.puback(1);
+    assert_eq!(sent(&mut session), ["2:b"]);
+    session.set_narrow(false);
+    assert_eq!(sent(&mut session), ["3:c"]);
+}
+
+#[test]
+fn qos_0_is_found_wherever_it_is_in_the_queue() {
+    let mut session = Session::new(Bounds { queued_messages: 5, queued_bytes: 1 << 20, ..BOUNDS });
+    session.connect();
+    let mut put = |session: &mut Session, text: &str, qos| {
+        session.enqueue(message(text), Qos::from_number(qos).unwrap())
+    };
+    for (text, qos) in [("x", 0), ("a", 1), ("b", 0), ("c", 1), ("d", 0)] {
+        assert!(put(&mut session, text, qos).queued);
+    }
+    assert!(matches!(session.next(), Some(Send::Publish(p)) if &p.message.payload[..] == b"x"));
+    assert!(put(&mut session, "e", 0).queued);
+    for (text, dropped_qos0) in [("f", 1), ("g", 1), ("h", 1), ("i", 0)] {
+        assert_eq!(put(&mut session, text, 1).dropped_qos0, dropped_qos0, "{text}");
+    }
+    assert_eq!(put(&mut session, "j", 0).dropped_qos0, 1);
+    assert_eq!(sent(&mut session), ["1:c", "2:f"]);
 }
 
 #[test]
@@ -106,10 +160,10 @@ fn bytes_in_flight_are_bounded_too() {
     let mut session = Session::new(Bounds { inflight: 100, queued_messages: 100, ..BOUNDS });
     session.connect();
     for _ in 0..3 {
-        session.enqueue(Arc::new(Message::new("t", vec![b'x'; 3_000], Qos::AtLeastOnce)), Qos::AtLeastOnce);
+        session.enqueue(parcel(vec![b'x'; 3_000]), Qos::AtLeastOnce);
         assert!(session.next().is_some());
     }
-    session.enqueue(Arc::new(Message::new("t", vec![b'x'; 3_000], Qos::AtLeastOnce)), Qos::AtLeastOnce);
+    session.enqueue(parcel(vec![b'x'; 3_000]), Qos::AtLeastOnce);
     assert!(session.next().is_some(), "one may pass the bound");
     session.enqueue(message("small"), Qos::AtLeastOnce);
     assert_eq!(session.next(), None);

@@ -1,7 +1,9 @@
 //! A session behind its lock, and the way to end its connection from outside. Decides nothing.
 
+use crate::pool::{Pool, Weight};
 use crate::session::Session;
 use crate::watcher::DisconnectReason;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -11,14 +13,55 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Slot {
     pub client_id: Arc<str>,
     pub key: u64,
-    pub session: Mutex<Session>,
+    session: Mutex<Session>,
+    /// Where what the session holds is counted.
+    pool: Arc<Pool>,
     /// Rung when the connection's writer has something to look at.
     pub wake: Notify,
 }
 
 impl Slot {
-    pub fn session(&self) -> MutexGuard<'_, Session> {
-        lock(&self.session)
+    pub fn new(client_id: Arc<str>, key: u64, session: Session, pool: Arc<Pool>) -> Self {
+        Self { client_id, key, session: Mutex::new(session), pool, wake: Notify::new() }
+    }
+
+    pub fn session(&self) -> Held<'_> {
+        let session = lock(&self.session);
+        Held { before: session.weight(), session, pool: &self.pool }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let weight = lock(&self.session).weight();
+        self.pool.reweigh(weight, Weight::default());
+    }
+}
+
+/// A session under its lock. What changed in it is counted when it is let go, whatever was done.
+pub(crate) struct Held<'a> {
+    session: MutexGuard<'a, Session>,
+    before: Weight,
+    pool: &'a Pool,
+}
+
+impl Deref for Held<'_> {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.pool.reweigh(self.before, self.session.weight());
     }
 }
 

@@ -4,15 +4,15 @@
 use crate::gate::Permit;
 use crate::hub::ConnectedClient;
 use crate::message::Qos;
+use crate::pool::Pool;
 use crate::retained::Retained;
 use crate::session::{Bounds, Session};
 use crate::slot::{Kill, Slot};
 use crate::tree::Tree;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// An open connection, as the hub knows it.
@@ -61,15 +61,11 @@ impl Entry {
 
 impl State {
     /// Makes a session; there must be none of this id.
-    pub fn create(&mut self, client_id: &str, persistent: bool, bounds: Bounds) {
+    pub fn create(&mut self, client_id: &str, persistent: bool, bounds: Bounds, pool: &Arc<Pool>) {
         self.last_key += 1;
         let client_id: Arc<str> = client_id.into();
-        let slot = Arc::new(Slot {
-            client_id: Arc::clone(&client_id),
-            key: self.last_key,
-            session: Mutex::new(Session::new(bounds)),
-            wake: Notify::new(),
-        });
+        let session = Session::new(bounds);
+        let slot = Arc::new(Slot::new(Arc::clone(&client_id), self.last_key, session, Arc::clone(pool)));
         self.slots.insert(slot.key, Arc::clone(&slot));
         self.persistent += usize::from(persistent);
         let entry =

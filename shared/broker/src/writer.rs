@@ -53,6 +53,8 @@ pub(crate) async fn run<S: AsyncWrite>(
             if more {
                 tokio::task::yield_now().await
             } else {
+                // A client for whom nothing waits holds no buffer.
+                batch = BytesMut::new();
                 slot.wake.notified().await
             }
             continue;

@@ -38,6 +38,7 @@ pub async fn serve(out: &Out, env: &Env, args: ServeArgs) -> Result<Exit, Failur
         return Ok(Exit::Done);
     }
     logs::start(env.log.as_deref().unwrap_or("info"));
+    tidegate_broker::raise_open_files();
     let stop = CancellationToken::new();
     let (ready, served) = oneshot::channel::<tidegate_cloud::Ready>();
     signals::cancel_on_signal(stop.clone());

@@ -6,6 +6,7 @@ mod access;
 mod cables;
 mod clients;
 mod crashes;
+mod crowd;
 mod dev;
 mod external_cloud;
 mod flow;
