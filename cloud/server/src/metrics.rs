@@ -222,6 +222,7 @@ fn broker(all: &mut Registry, stats: &Stats) {
     for (reason, value) in [
         ("qos0", stats.dropped_qos0),
         ("queue_full", stats.dropped_queue_full),
+        ("all_full", stats.dropped_all_full),
         ("not_retained", stats.not_retained),
         ("refused_by_loop", stats.dropped_by_tap),
     ] {

@@ -140,7 +140,7 @@ fn a_narrow_window_is_one_message() {
 fn qos_0_is_found_wherever_it_is_in_the_queue() {
     let mut session = Session::new(Bounds { queued_messages: 5, queued_bytes: 1 << 20, ..BOUNDS });
     session.connect();
-    let mut put = |session: &mut Session, text: &str, qos| {
+    let put = |session: &mut Session, text: &str, qos| {
         session.enqueue(message(text), Qos::from_number(qos).unwrap())
     };
     for (text, qos) in [("x", 0), ("a", 1), ("b", 0), ("c", 1), ("d", 0)] {

@@ -7,7 +7,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use tidegate_broker::*;
 
 #[tokio::test]
 async fn silent_connections_keep_nobody_out() {
