@@ -212,7 +212,7 @@ impl Rig {
                 self.dropped += outcome.dropped;
                 assert!(self.session.queued_bytes() <= usize::from(with) * 70);
             }
-            12 => self.session.set_narrow(with % 2 == 0),
+            12 => self.session.set_narrow(with.is_multiple_of(2)),
             13 | 14 => self.receive(u16::from(with % 4) + 1),
             _ => {
                 let id = u16::from(with % 4) + 1;
@@ -286,11 +286,11 @@ impl Rig {
         let before = self.session.waiting();
         match self.open.front() {
             None => self.session.puback(u16::from(with)),
-            Some((id, _, Qos::ExactlyOnce, false)) if with % 2 == 0 => self.session.puback(*id),
+            Some((id, _, Qos::ExactlyOnce, false)) if with.is_multiple_of(2) => self.session.puback(*id),
             Some((id, _, Qos::ExactlyOnce, false)) => self.session.pubcomp(*id),
-            Some((id, _, Qos::ExactlyOnce, true)) if with % 2 == 0 => self.session.puback(*id),
+            Some((id, _, Qos::ExactlyOnce, true)) if with.is_multiple_of(2) => self.session.puback(*id),
             Some((id, _, Qos::ExactlyOnce, true)) => self.session.pubrec(*id),
-            Some((id, _, Qos::AtLeastOnce, _)) if with % 2 == 0 => self.session.pubrec(*id),
+            Some((id, _, Qos::AtLeastOnce, _)) if with.is_multiple_of(2) => self.session.pubrec(*id),
             Some((id, ..)) => self.session.pubcomp(*id),
         }
         assert_eq!(self.session.waiting(), before);

@@ -59,7 +59,7 @@ pub fn envelope(input: &[u8]) {
     match Envelope::read_up(input) {
         Err(error) => assert!(!error.to_string().is_empty()),
         Ok((header, message)) => {
-            let again = Envelope::up(header.clone(), &message).to_bytes();
+            let again = Envelope::up(header, &message).to_bytes();
             if again.len() <= MAX_ENVELOPE_BYTES {
                 assert_eq!(Envelope::read_up(&again), Ok((header, message)));
             }
@@ -68,7 +68,7 @@ pub fn envelope(input: &[u8]) {
     match Envelope::read_down(input) {
         Err(error) => assert!(!error.to_string().is_empty()),
         Ok((header, message)) => {
-            let again = Envelope::down(header.clone(), &message).to_bytes();
+            let again = Envelope::down(header, &message).to_bytes();
             if again.len() <= MAX_ENVELOPE_BYTES {
                 assert_eq!(Envelope::read_down(&again), Ok((header, message)));
             }

@@ -100,7 +100,7 @@ fn record(number: u32) -> Record {
         topic: format!("t/{number}"),
         payload: Bytes::from(payload),
         qos,
-        retain: number % 2 == 0,
+        retain: number.is_multiple_of(2),
         at_ms: 0,
     }
 }

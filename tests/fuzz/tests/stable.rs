@@ -1,5 +1,7 @@
 //! The functions that the fuzz targets call, with what proptest invents and with the corpus: on stable, in every test run.
 
+#![allow(clippy::unwrap_used)] // test helpers outside #[test] functions
+
 use std::path::Path;
 
 use proptest::prelude::*;
