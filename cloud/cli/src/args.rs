@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 pub use edge::{ContextCommand, EdgeCommand};
 pub use place::{ActArgs, EventsArgs, Goal, IssueArgs, RunArgs, SyncArgs, WaitArgs, WhenOffline};
 pub use rule::{ApplyArgs, DiffArgs, ListArgs, PlaceArgs, RuleCommand};
-pub use server::{DevArgs, ServeArgs, StoreArg, StoreCommand, TransferArgs};
+pub use server::{DevArgs, ExportArgs, ImportArgs, ServeArgs, StoreArg};
 
 use crate::output::Format;
 
@@ -136,9 +136,26 @@ Example:
   tidegate status                     in another terminal"
     )]
     Dev(DevArgs),
-    /// Export or import everything that a controller holds, while it does not run
-    #[command(subcommand, arg_required_else_help = true)]
-    Store(StoreCommand),
+    /// Back up everything that a controller holds, while it runs or from its data directory
+    #[command(
+        after_help = "The file is one moment of the controller, as lines of JSON, with counts and a SHA-256 at its end. It
+holds the rules' passwords: it is made with mode 0600, and only once it is whole.
+
+Examples:
+  tidegate export --out backup.jsonl                                   of the chosen server
+  tidegate export --out backup.jsonl --data-dir /var/lib/tidegate      of a controller that does not run
+  tidegate export | age -r KEY > backup.age"
+    )]
+    Export(ExportArgs),
+    /// Fill an empty data directory from such a file
+    #[command(
+        after_help = "The file is checked as a whole before anything is written; a directory that is in use, or not empty, is
+refused. Edges that went on since the export are held until you confirm each one (CLOUD_BEHIND).
+
+Example:
+  tidegate import backup.jsonl --data-dir /var/lib/tidegate"
+    )]
+    Import(ImportArgs),
     /// Show the version of this program, and of the server if there is one
     Version,
 }

@@ -1,6 +1,7 @@
 //! Talks HTTP to the controller: one call, one answer, and an error that says what failed, why and what to do.
 //! Knows the conventions of the API (bearer token, problem+json, paging), not its objects.
 
+mod download;
 mod error;
 mod events;
 
@@ -200,28 +201,37 @@ impl Client {
         let sent = self.request(call)?.timeout(ANSWER_TIMEOUT).send().await;
         let response = sent.map_err(|error| self.broken(&error))?;
         let status = response.status().as_u16();
-        let header =
-            |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let etag = header("etag");
-        let content_type = header("content-type").unwrap_or_default();
-        let request_id = header("x-request-id");
+        if !response.status().is_success() {
+            return Err(self.refused(response).await);
+        }
+        let etag = header(&response, "etag");
         let bytes = self.read_bounded(response).await?;
-        if (200..300).contains(&status) {
-            if bytes.is_empty() {
-                return Ok(Answer { status, etag, body: Value::Null });
+        if bytes.is_empty() {
+            return Ok(Answer { status, etag, body: Value::Null });
+        }
+        let body = serde_json::from_slice(&bytes)
+            .map_err(|_| ClientError::NotOurs { url: self.base.clone(), status })?;
+        Ok(Answer { status, etag, body })
+    }
+
+    /// What an answer that is no success means.
+    async fn refused(&self, response: reqwest::Response) -> Sent {
+        let status = response.status().as_u16();
+        let is_problem =
+            header(&response, "content-type").is_some_and(|t| t.starts_with("application/problem+json"));
+        let request_id = header(&response, "x-request-id");
+        let bytes = match self.read_bounded(response).await {
+            Ok(bytes) => bytes,
+            Err(error) => return error,
+        };
+        Sent::Failed(match serde_json::from_slice::<Problem>(&bytes) {
+            Ok(mut problem) if is_problem => {
+                problem.status = status;
+                problem.request_id = problem.request_id.or(request_id);
+                ClientError::Refused(Box::new(problem))
             }
-            let body = serde_json::from_slice(&bytes)
-                .map_err(|_| ClientError::NotOurs { url: self.base.clone(), status })?;
-            return Ok(Answer { status, etag, body });
-        }
-        if content_type.starts_with("application/problem+json")
-            && let Ok(mut problem) = serde_json::from_slice::<Problem>(&bytes)
-        {
-            problem.status = status;
-            problem.request_id = problem.request_id.or(request_id);
-            return Err(ClientError::Refused(Box::new(problem)).into());
-        }
-        Err(ClientError::NotOurs { url: self.base.clone(), status }.into())
+            Ok(_) | Err(_) => ClientError::NotOurs { url: self.base.clone(), status },
+        })
     }
 
     /// Opens the stream of events for these topics (`rule/camera-up`, `rule/*`); none: everything.
@@ -233,17 +243,10 @@ impl Client {
         let query: &[(&str, &str)] = if topics.is_empty() { &[] } else { &[("topics", &topics)] };
         let call = Call::new(Method::GET, with_query("/events", query)).header("accept", "text/event-stream");
         let response = self.request(call)?.send().await.map_err(|e| self.unreachable(&e))?;
-        let status = response.status().as_u16();
-        if status == 200 {
-            return Ok(Watch::new(self.base.clone(), response));
-        }
-        let bytes = self.read_bounded(response).await.map_err(Sent::into_error)?;
-        match serde_json::from_slice::<Problem>(&bytes) {
-            Ok(mut problem) => {
-                problem.status = status;
-                Err(ClientError::Refused(Box::new(problem)))
-            }
-            Err(_) => Err(ClientError::NotOurs { url: self.base.clone(), status }),
+        if response.status().is_success() {
+            Ok(Watch::new(self.base.clone(), response))
+        } else {
+            Err(self.refused(response).await.into_error())
         }
     }
 
@@ -308,6 +311,10 @@ impl From<ClientError> for Sent {
     fn from(error: ClientError) -> Self {
         Self::Failed(error)
     }
+}
+
+fn header(response: &reqwest::Response, name: &str) -> Option<String> {
+    response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
 /// A path segment as a URL has it: everything but letters, digits, `-`, `.`, `_` and `~` is escaped.

@@ -2,6 +2,7 @@
 
 mod act;
 mod apply;
+mod backup;
 mod contexts;
 mod diff;
 mod dry_run;
@@ -13,7 +14,6 @@ mod judge;
 mod rules;
 mod serve;
 mod status;
-mod store;
 mod targets;
 mod version;
 mod wait;
@@ -75,7 +75,8 @@ pub async fn run(cli: Cli, env: &Env) -> Result<Exit, Failure> {
         Command::Events(args) => events::events(&session()?, &args).await,
         Command::Context(command) => contexts::run(&out(global, env), global, env, command),
         Command::Serve(args) => serve::serve(&out(global, env), env, args).await,
-        Command::Store(command) => store::run(&out(global, env), command).await,
+        Command::Export(args) => backup::export(global, env, &args).await,
+        Command::Import(args) => backup::import(&out(global, env), &args).await,
         Command::Dev(args) => crate::dev::dev(&out(global, env), env, args).await,
         Command::Version => version::version(global, env).await,
     }

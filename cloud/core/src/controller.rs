@@ -20,6 +20,7 @@ use crate::once::Kept;
 use crate::record::{Actor, EdgeRecord, Meta, PlacementRecord, RuleRecord, Snapshot};
 use crate::rejection::Rejection;
 use crate::request::{Reply, Request};
+use crate::shared::Shared;
 use crate::timers::{TimerKey, Timers};
 
 /// What an operator chooses for the controller.
@@ -52,14 +53,14 @@ pub(crate) type Key = (RuleId, EdgeId);
 /// An edge: what is stored of it, and what lives with the process.
 #[derive(Debug, Clone)]
 pub(crate) struct Edge {
-    pub(crate) record: EdgeRecord,
+    pub(crate) record: Shared<EdgeRecord>,
     pub(crate) live: EdgeLive,
 }
 
 /// A placement: what is stored of it, and in which phase its operation is.
 #[derive(Debug, Clone)]
 pub(crate) struct Placement {
-    pub(crate) record: PlacementRecord,
+    pub(crate) record: Shared<PlacementRecord>,
     pub(crate) phase: Phase,
 }
 
@@ -68,7 +69,7 @@ pub(crate) struct Placement {
 pub struct Controller {
     pub(crate) settings: Settings,
     pub(crate) meta: Meta,
-    pub(crate) rules: BTreeMap<RuleId, RuleRecord>,
+    pub(crate) rules: BTreeMap<RuleId, Shared<RuleRecord>>,
     pub(crate) names: BTreeMap<RuleName, RuleId>,
     pub(crate) edges: BTreeMap<EdgeId, Edge>,
     pub(crate) placements: BTreeMap<Key, Placement>,
@@ -159,7 +160,7 @@ impl Controller {
             settings,
             meta: meta.clone(),
             names: snapshot.rules.iter().map(|r| (r.name().clone(), r.id)).collect(),
-            rules: snapshot.rules.into_iter().map(|r| (r.id, r)).collect(),
+            rules: snapshot.rules.into_iter().map(|r| (r.id, Shared::new(r))).collect(),
             edges: BTreeMap::new(),
             placements: BTreeMap::new(),
             by_edge: BTreeMap::new(),
@@ -171,11 +172,12 @@ impl Controller {
             messages: 0,
         };
         for record in snapshot.edges {
-            controller.edges.insert(record.id.clone(), Edge { record, live: EdgeLive::default() });
+            let id = record.id.clone();
+            controller.edges.insert(id, Edge { record: Shared::new(record), live: EdgeLive::default() });
         }
         for record in snapshot.placements {
             let key = (record.rule, record.edge.clone());
-            controller.insert_placement(record);
+            controller.insert_placement(Shared::new(record));
             controller.wait_offline(now, &key);
         }
         let effects = vec![Effect::PublishPresence(controller.presence())];
@@ -231,14 +233,14 @@ impl Controller {
         }
         for edge in dirty_edges {
             if let Some(edge) = self.edges.get(&edge) {
-                writes.push(Write::PutEdge(Box::new(edge.record.clone())));
+                writes.push(Write::PutEdge(Box::new((*edge.record).clone())));
             }
         }
         for key in dirty_placements {
             match self.placements.get(&key) {
                 Some(placement) => {
                     changed.insert(name_of(&placement.record));
-                    writes.push(Write::PutPlacement(Box::new(placement.record.clone())));
+                    writes.push(Write::PutPlacement(Box::new((*placement.record).clone())));
                 }
                 None => writes.push(Write::RemovePlacement { rule: key.0, edge: key.1 }),
             }
@@ -314,7 +316,7 @@ impl Controller {
         MessageId(uuid::Builder::from_unix_timestamp_millis(millis, &unique).into_uuid())
     }
 
-    pub(crate) fn insert_placement(&mut self, record: PlacementRecord) {
+    pub(crate) fn insert_placement(&mut self, record: Shared<PlacementRecord>) {
         self.by_edge.entry(record.edge.clone()).or_default().insert(record.rule);
         self.by_rule.entry(record.rule).or_default().insert(record.edge.clone());
         let key = (record.rule, record.edge.clone());

@@ -165,7 +165,7 @@ impl Controller {
 
     /// A result for an operation that was given up: it wins over the time-out.
     pub(crate) fn late_result(&mut self, turn: &mut Turn, key: &Key, attempt: &Attempt) {
-        let record = &mut self.placement_mut(key).record;
+        let record = &mut *self.placement_mut(key).record;
         let settled = [&mut record.last_issue, &mut record.last_run];
         for settled in settled.into_iter().flatten().filter(|s| s.generation == attempt.generation) {
             settled.code = attempt.code;

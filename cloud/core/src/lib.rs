@@ -21,6 +21,7 @@ mod rehearse;
 mod rejection;
 mod request;
 mod rules;
+mod shared;
 mod succession;
 mod timers;
 mod view;
@@ -38,6 +39,7 @@ pub use record::{
 pub use rehearse::MAX_AFFECTED_SHOWN;
 pub use rejection::Rejection;
 pub use request::{Affected, Expect, Rehearsed, Reply, Request, Saved, WhenOffline};
+pub use shared::Frozen;
 pub use view::{
     EdgeView, InFlightView, MAX_HELD_SHOWN, PlacementFilter, PlacementView, Reason, RuleFilter, RuleView,
     Summary, Tally, etag,

@@ -17,6 +17,7 @@ use crate::link::EdgeLive;
 use crate::record::{Actor, EdgeRecord, Facts, Operation, PlacementRecord, StoredSecret, Target};
 use crate::rejection::Rejection;
 use crate::request::Reply;
+use crate::shared::Shared;
 use crate::timers::TimerKey;
 
 /// What is rendered for an edge: a rule's content and what goes with it.
@@ -46,7 +47,7 @@ impl Controller {
         }
         let desired = self.render_for(source, edge, &vars)?;
         let key = (id, edge.clone());
-        let known = self.placements.get(&key).map(|p| p.record.clone());
+        let known = self.placements.get(&key).map(|p| (*p.record).clone());
         let present = known.as_ref().is_some_and(|r| r.present);
         let on_edge = self.by_edge.get(edge).map_or(0, std::collections::BTreeSet::len);
         if !present && on_edge >= limits::MAX_RULES_PER_EDGE {
@@ -56,7 +57,7 @@ impl Controller {
         match known {
             Some(known) if present => {
                 let placement = self.placement_mut(&key);
-                placement.record = PlacementRecord { vars, desired, ..known };
+                placement.record = Shared::new(PlacementRecord { vars, desired, ..known });
             }
             // It was taken off; its generation goes on, so that nothing that was sent then is taken for new.
             Some(known) => {
@@ -66,9 +67,9 @@ impl Controller {
                 // The edge may not have heard of the removal, or not yet: what it holds is still what it said.
                 record.reported = known.reported;
                 record.committed = known.committed;
-                self.insert_placement(record);
+                self.insert_placement(Shared::new(record));
             }
-            None => self.insert_placement(new_placement(id, rule, edge, vars, desired)),
+            None => self.insert_placement(Shared::new(new_placement(id, rule, edge, vars, desired))),
         }
         if self.edge_mut(edge).live.unmanaged.remove(&id).is_some() {
             // The edge holds it already, from before the cloud was restored from a backup: it is to tell what it holds.
@@ -208,7 +209,7 @@ impl Controller {
         }
         let record =
             EdgeRecord { id: edge.clone(), created: turn.now.wall, credential, facts: Facts::default() };
-        self.edges.insert(edge.clone(), Edge { record, live: EdgeLive::default() });
+        self.edges.insert(edge.clone(), Edge { record: Shared::new(record), live: EdgeLive::default() });
         turn.touch_edge(&edge);
         turn.tell_edge(&edge, format!("edge {edge} was created"));
         Ok(Reply::EdgeCreated(self.edge(&edge).expect("it was created above")))

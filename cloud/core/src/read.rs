@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidegate_model::code::Code;
-use tidegate_model::ids::{EdgeId, RuleName};
+use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::placement::{IssueState, Link, Role, RunState, actions};
 use tidegate_model::rule::{Problems, Rendered, ValidRule};
 use tidegate_model::time::Now;
@@ -25,7 +25,13 @@ impl Controller {
     /// What is stored of a rule.
     #[must_use]
     pub fn rule_record(&self, name: &RuleName) -> Option<&RuleRecord> {
-        self.names.get(name).and_then(|id| self.rules.get(id))
+        self.names.get(name).and_then(|id| self.rules.get(id)).map(|rule| &**rule)
+    }
+
+    /// Whether there is a rule of this id.
+    #[must_use]
+    pub fn has_rule(&self, rule: RuleId) -> bool {
+        self.rules.contains_key(&rule)
     }
 
     /// Rules by name that pass the filter, after a name, at most `limit`; and how many pass in all.

@@ -1,8 +1,7 @@
 //! What a request would do (HTTP `?dry_run=true`): the same code, run on a copy of what it may touch.
 //!
-//! The controller itself is not touched, so that nothing has to be undone. The copy holds the rule or the edge that the
-//! request names, its placements and their edges; of the other rules on those edges only what a new one is checked
-//! against.
+//! The controller itself is not touched, so that nothing has to be undone; records are shared. The copy holds the rule or the edge that the
+//! request names, its placements and their edges, and the other rules on those edges, which a new one is checked against.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +9,10 @@ use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::placement::Role;
 use tidegate_model::time::Now;
 
-use crate::action::Phase;
-use crate::controller::{Controller, Key, Placement, Turn};
+use crate::controller::{Controller, Key, Turn};
 use crate::io::Effect;
 use crate::once::Kept;
-use crate::record::{Actor, PlacementRecord};
+use crate::record::Actor;
 use crate::rejection::Rejection;
 use crate::request::{Affected, Rehearsed, Reply, Request};
 use crate::timers::Timers;
@@ -103,10 +101,8 @@ impl Controller {
         let neighbours = edges.iter().flat_map(|edge| self.keys_of_edge(edge));
         for key in neighbours.chain(keys.iter().cloned()).collect::<BTreeSet<Key>>() {
             let Some(placement) = self.placements.get(&key) else { continue };
-            let copied = if keys.contains(&key) { placement.clone() } else { outline(&placement.record) };
-            let phase = copied.phase;
-            copy.insert_placement(copied.record);
-            copy.placement_mut(&key).phase = phase;
+            copy.insert_placement(placement.record.clone());
+            copy.placement_mut(&key).phase = placement.phase;
         }
         copy
     }
@@ -124,10 +120,4 @@ fn scope(request: &Request) -> (Option<&RuleName>, Option<&EdgeId>) {
         | Request::RemoveEdge { edge, .. }
         | Request::ConfirmEdge { edge } => (None, Some(edge)),
     }
-}
-
-/// A placement of another rule: as much as a new rule beside it is checked against.
-fn outline(record: &PlacementRecord) -> Placement {
-    let record = PlacementRecord { target: None, committed: None, ..record.clone() };
-    Placement { record, phase: Phase::Idle }
 }

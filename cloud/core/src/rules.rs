@@ -10,6 +10,7 @@ use crate::placements::Source;
 use crate::record::{Actor, RuleRecord, StoredSecret, Target, VersionRecord};
 use crate::rejection::Rejection;
 use crate::request::{Expect, Reply, Saved};
+use crate::shared::Shared;
 use crate::view::etag;
 
 /// A change of a rule that is about to be made.
@@ -34,7 +35,7 @@ impl Controller {
         note: String,
     ) -> Result<Reply, Rejection> {
         let name = content.name().clone();
-        let known = self.names.get(&name).and_then(|id| self.rules.get(id)).cloned();
+        let known = self.rule_record(&name).cloned();
         let Some(known) = known else {
             if let Expect::Etag(_) = expect {
                 return Err(Rejection::NoSuchRule(name));
@@ -87,7 +88,7 @@ impl Controller {
         turn.tell_rule(record.name(), format!("{} was created by {}", record.name(), by.name));
         let rule = self.rule_view(&record, None);
         self.names.insert(record.name().clone(), id);
-        self.rules.insert(id, record);
+        self.rules.insert(id, Shared::new(record));
         Ok(Reply::Rule { rule, saved: Saved::Created })
     }
 
@@ -154,7 +155,7 @@ impl Controller {
         let kept = version_of(&record, change.note, change.restored_from);
         turn.writes.push(Write::PutVersion(Box::new(kept)));
         turn.tell_rule(record.name(), format!("{} is {version} now, by {}", record.name(), by.name));
-        self.rules.insert(record.id, record.clone());
+        self.rules.insert(record.id, Shared::new(record.clone()));
         let rule = self.rule_view(&record, None);
         Ok(Reply::Rule { rule, saved: Saved::Changed })
     }

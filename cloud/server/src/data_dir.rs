@@ -46,7 +46,7 @@ pub enum DataDirError {
         path: PathBuf,
     },
     /// Something else.
-    #[error("{doing} {} failed: {source}", .path.display())]
+    #[error("{doing} {} failed: {}", .path.display(), crate::os::plain(.source))]
     Io {
         /// What was being done.
         doing: &'static str,

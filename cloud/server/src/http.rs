@@ -1,7 +1,7 @@
 //! The API: rules, placements, actions, edges, events, summary and health.
 //!
 //! Owns the HTTP conventions (errors, entity tags, pages, bounds); asks the loop for everything else. No answer holds a
-//! secret, but for an edge's credential in the answer that made it.
+//! secret, but for an edge's credential in the answer that made it, and an export.
 
 use std::sync::Arc;
 
@@ -26,6 +26,7 @@ mod diff;
 mod edges;
 mod etag;
 mod events;
+mod export;
 mod health;
 mod kind;
 mod listener;
@@ -61,6 +62,7 @@ pub(crate) struct App {
     credentials: Arc<Credentials>,
     events: Arc<Events>,
     watchers: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
     broker: BrokerWatch,
     broker_stats: Option<BrokerStats>,
     metrics: Metrics,
@@ -111,6 +113,7 @@ impl App {
             stopping,
         } = parts;
         let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
+        let exports = Arc::new(Semaphore::new(export::MAX_EXPORTS));
         let limits = Arc::new(Limits::new(access));
         Self {
             core,
@@ -119,6 +122,7 @@ impl App {
             credentials,
             events,
             watchers,
+            exports,
             broker,
             broker_stats,
             metrics,
@@ -165,7 +169,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/edges/{edge}", get(edges::get).delete(edges::remove))
         .route("/edges/{edge}/confirm", post(edges::confirm))
         .route("/events", get(events::stream))
-        .route("/summary", get(health::summary));
+        .route("/summary", get(health::summary))
+        .route("/admin/export", get(export::export_all));
     Router::new()
         .nest("/api/v1", api)
         .route("/healthz", get(health::live))

@@ -15,6 +15,7 @@ pub mod data_dir;
 mod events;
 mod http;
 mod metrics;
+pub mod os;
 mod run;
 pub mod settings;
 pub mod store;

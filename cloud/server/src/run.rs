@@ -40,7 +40,7 @@ pub(crate) use core_loop::CoreLoop;
 /// How long HTTP answers that are under way may take when the controller stops.
 const HTTP_STOP_TIMEOUT: Duration = Duration::from_millis(500);
 /// Name of the store's directory in the data directory.
-const STORE_DIR: &str = "store";
+pub(crate) const STORE_DIR: &str = "store";
 
 /// What a caller learns when the controller serves.
 #[derive(Debug, Clone)]
@@ -63,11 +63,17 @@ pub enum RunError {
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// There is nothing to export.
+    #[error("there is no store in {}; choose the data directory of a controller (--data-dir)", .dir.display())]
+    NoStore {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// The store cannot be used, or a write failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The API's address cannot be used.
-    #[error("listening for HTTP clients on {address}: {source}; {}", bind_help(.source))]
+    #[error("listening for HTTP clients on {address}: {}; {}", crate::os::plain(.source), bind_help(.source))]
     Http {
         /// The address.
         address: SocketAddr,

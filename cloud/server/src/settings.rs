@@ -147,7 +147,7 @@ impl fmt::Display for SettingProblem {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file cannot be read.
-    #[error("the settings file {} cannot be read: {source}", .path.display())]
+    #[error("the settings file {} cannot be read: {}", .path.display(), crate::os::plain(.source))]
     Read {
         /// The file.
         path: PathBuf,

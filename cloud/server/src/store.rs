@@ -16,11 +16,15 @@ use tidegate_model::version::RuleVersion;
 mod conformance;
 mod expect;
 mod export;
+mod import;
 mod measured;
 mod memory;
 mod sled;
 
-pub use export::{Counts, ExportSummary, export_to, import_from};
+pub use export::{Counts, ExportSummary};
+pub(crate) use export::{MAX_WAITING_CHUNKS, export, frozen, nothing_new};
+pub(crate) use import::fill;
+pub use import::{Check, check_file};
 pub(crate) use measured::Measured;
 pub use memory::Memory;
 pub use sled::Sled;
@@ -88,7 +92,7 @@ pub enum StoreError {
     },
     /// What is on disk is not what was written.
     #[error(
-        "{} is damaged: {what}; move the directory {} away and import the last export (tidegate store import FILE), or start without it: edges go on running their rules meanwhile",
+        "{} is damaged: {what}; move the directory {} away and import the last export (tidegate import FILE), or start without it: edges go on running their rules meanwhile",
         .file.display(), .dir.display()
     )]
     Damaged {
@@ -128,11 +132,15 @@ pub enum StoreError {
         /// Why that failed.
         why: String,
     },
-    /// An export or import failed.
-    #[error("{doing} {} failed: {why}", .file.display())]
+    /// An export did not come to its end.
+    #[error("the export did not come to its end: {why}")]
+    Export {
+        /// Why.
+        why: String,
+    },
+    /// A file cannot be imported.
+    #[error("{} cannot be imported: {why}", .file.display())]
     Transfer {
-        /// What was being done.
-        doing: &'static str,
         /// The file.
         file: PathBuf,
         /// Why.

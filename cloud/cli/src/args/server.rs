@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 
 /// Where the controller keeps what it remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -70,32 +70,30 @@ pub struct DevArgs {
     pub data_dir: Option<PathBuf>,
 }
 
-/// `store`
-#[derive(Debug, Subcommand)]
-pub enum StoreCommand {
-    /// Write rules, versions, edges and placements to a new file; it holds the rules' passwords (mode 0600)
-    #[command(after_help = "Example:\n  tidegate store export backup.jsonl --data-dir /var/lib/tidegate")]
-    Export(TransferArgs),
-    /// Fill an empty data directory from such a file
-    #[command(
-        after_help = "Edges that went on since the export are held until you confirm each one (CLOUD_BEHIND).
-
-Example:
-  tidegate store import backup.jsonl --data-dir /var/lib/tidegate"
-    )]
-    Import(TransferArgs),
+/// `export`
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The file to make; standard output if left out
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Directory of a controller that does not run, instead of the server
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Settings file (TOML) of that controller
+    #[arg(long, value_name = "FILE", requires = "data_dir")]
+    pub config: Option<PathBuf>,
 }
 
-/// Which file, and whose data.
+/// `import`
 #[derive(Debug, Args)]
-pub struct TransferArgs {
+pub struct ImportArgs {
     /// The file
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// The controller's data directory: empty, or not there yet
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
     /// Settings file (TOML) of the controller
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Directory of the store
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
 }

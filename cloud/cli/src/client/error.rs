@@ -17,6 +17,14 @@ pub enum ClientError {
         /// Why.
         cause: String,
     },
+    /// A long answer stopped in the middle.
+    #[error("the answer of {url} broke off: {cause}. Try again; the server's log may tell why")]
+    BrokenOff {
+        /// Its URL.
+        url: String,
+        /// Why.
+        cause: String,
+    },
     /// The server refused.
     #[error("{0}")]
     Refused(Box<Problem>),
@@ -67,7 +75,7 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Refused(problem) => Exit::of_status(problem.status),
-            Self::NotOurs { .. } | Self::Unreadable { .. } => Exit::Failed,
+            Self::BrokenOff { .. } | Self::NotOurs { .. } | Self::Unreadable { .. } => Exit::Failed,
             Self::Tls { .. } | Self::BadUrl { .. } | Self::BadToken => Exit::Usage,
         }
     }

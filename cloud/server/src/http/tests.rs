@@ -2,6 +2,7 @@
 
 mod conventions;
 mod dry_run;
+mod export;
 mod harness;
 mod once;
 mod placements;

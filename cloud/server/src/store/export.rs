@@ -1,25 +1,29 @@
 //! Everything in one file: a line of JSON per record, and a last line with counts and a SHA-256 over all lines before.
 //!
-//! Backup, compaction and moving to another store are all this. The file holds the rules' passwords: it is written with
-//! mode 0600. An import is checked as a whole before its first record is written, and needs an empty store.
+//! Owns the format and the writing of it; `import` reads it. Backup, compaction and moving to another store are all this.
+//! The file holds the rules' passwords: who keeps it, keeps it to themselves (mode 0600).
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tidegate_cloud_core::{EdgeRecord, Meta, PlacementRecord, RuleRecord, VersionRecord, Write};
+use tidegate_cloud_core::{
+    EdgeRecord, Frozen, Meta, PlacementRecord, RuleRecord, Snapshot, VersionRecord, Write,
+};
+use tidegate_model::ids::RuleId;
+use tidegate_model::version::RuleVersion;
+use tokio::sync::mpsc;
 
-use super::{MAX_PAGE, Store, StoreError};
+use super::{MAX_PAGE, Pending, Store, StoreError};
 
 /// Version of the file's format.
-const FORMAT: u32 = 1;
-/// Longest line, in bytes.
-const MAX_LINE_BYTES: u64 = 4 * 1024 * 1024;
-/// Records of an import that are written at once.
-const IMPORT_BATCH: usize = 100;
+pub(super) const FORMAT: u32 = 1;
+/// Bytes of lines that go to the receiver together, about.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Chunks that may wait for their receiver; the export waits with the next one.
+pub(crate) const MAX_WAITING_CHUNKS: usize = 4;
 
 /// How many records of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,20 +47,22 @@ pub struct ExportSummary {
     pub sha256: String,
 }
 
+/// One line of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-enum Line {
+#[expect(clippy::large_enum_variant, reason = "one at a time lives, between a record and its text")]
+pub(super) enum Line<'a> {
     Header { format: u32 },
     Meta { record: Meta },
-    Rule { record: Box<RuleRecord> },
-    Version { record: Box<VersionRecord> },
-    Edge { record: Box<EdgeRecord> },
-    Placement { record: Box<PlacementRecord> },
+    Rule { record: Cow<'a, RuleRecord> },
+    Version { record: Cow<'a, VersionRecord> },
+    Edge { record: Cow<'a, EdgeRecord> },
+    Placement { record: Cow<'a, PlacementRecord> },
     End { summary: ExportSummary },
 }
 
-impl Line {
-    fn count(&self, counts: &mut Counts) {
+impl Line<'_> {
+    pub(super) fn count(&self, counts: &mut Counts) {
         match self {
             Self::Rule { .. } => counts.rules += 1,
             Self::Version { .. } => counts.versions += 1,
@@ -66,180 +72,123 @@ impl Line {
         }
     }
 
-    fn write(self) -> Option<Write> {
+    pub(super) fn write(self) -> Option<Write> {
         match self {
             Self::Meta { record } => Some(Write::PutMeta(record)),
-            Self::Rule { record } => Some(Write::PutRule { record, expect: None }),
-            Self::Version { record } => Some(Write::PutVersion(record)),
-            Self::Edge { record } => Some(Write::PutEdge(record)),
-            Self::Placement { record } => Some(Write::PutPlacement(record)),
+            Self::Rule { record } => {
+                Some(Write::PutRule { record: Box::new(record.into_owned()), expect: None })
+            }
+            Self::Version { record } => Some(Write::PutVersion(Box::new(record.into_owned()))),
+            Self::Edge { record } => Some(Write::PutEdge(Box::new(record.into_owned()))),
+            Self::Placement { record } => Some(Write::PutPlacement(Box::new(record.into_owned()))),
             Self::Header { .. } | Self::End { .. } => None,
         }
     }
 }
 
-fn failed(doing: &'static str, file: &Path) -> impl Fn(String) -> StoreError + Clone + use<> {
-    let file = file.to_owned();
-    move |why| StoreError::Transfer { doing, file: file.clone(), why }
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.to_string()))
-}
-
+/// Makes lines, and counts and hashes them.
 struct Exporter {
-    out: BufWriter<File>,
+    chunks: mpsc::Sender<Vec<u8>>,
+    chunk: Vec<u8>,
     hash: Sha256,
     counts: Counts,
 }
 
 impl Exporter {
-    fn create(file: &Path) -> Result<Self, String> {
-        let out =
-            File::options().write(true).create_new(true).mode(0o600).open(file).map_err(|e| e.to_string())?;
-        Ok(Self { out: BufWriter::new(out), hash: Sha256::new(), counts: Counts::default() })
-    }
-
-    fn line(&mut self, line: &Line) -> Result<(), String> {
-        let mut text = serde_json::to_vec(line).map_err(|e| e.to_string())?;
-        text.push(b'\n');
-        self.hash.update(&text);
+    async fn line(&mut self, line: &Line<'_>) -> Result<(), StoreError> {
+        let from = self.chunk.len();
+        serde_json::to_writer(&mut self.chunk, line)
+            .map_err(|error| StoreError::Export { why: error.to_string() })?;
+        self.chunk.push(b'\n');
+        self.hash.update(&self.chunk[from..]);
         line.count(&mut self.counts);
-        self.out.write_all(&text).map_err(|e| e.to_string())
+        if self.chunk.len() >= CHUNK_BYTES { self.flush().await } else { Ok(()) }
     }
 
-    fn finish(mut self) -> Result<ExportSummary, String> {
-        let summary = ExportSummary { counts: self.counts, sha256: hex(&self.hash.finalize()) };
-        let end = Line::End { summary: summary.clone() };
-        serde_json::to_writer(&mut self.out, &end).map_err(|e| e.to_string())?;
-        self.out.write_all(b"\n").map_err(|e| e.to_string())?;
-        let file = self.out.into_inner().map_err(|e| e.to_string())?;
-        file.sync_all().map_err(|e| e.to_string())?;
-        Ok(summary)
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        let chunk = std::mem::take(&mut self.chunk);
+        self.chunks
+            .send(chunk)
+            .await
+            .map_err(|_| StoreError::Export { why: "its receiver went away".to_owned() })
+    }
+
+    async fn finish(mut self) -> Result<(), StoreError> {
+        let summary = ExportSummary { counts: self.counts, sha256: hex(&self.hash.clone().finalize()) };
+        self.line(&Line::End { summary }).await?;
+        self.flush().await
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
+/// Tells whether a rule is there now. A running controller is asked for rules that it did not have when it was frozen:
+/// those that it has by now were made later and are left out; the others were deleted before, and their versions stay.
+pub(crate) type IsThere = Box<dyn Fn(RuleId) -> Pending<'static, bool> + Send + Sync>;
 
-/// Writes everything that the store holds to a new file.
+/// Sends the whole export in chunks: the records as they were frozen, then the versions of the store that were there then.
+/// Memory: what is frozen, one page of versions and [`MAX_WAITING_CHUNKS`] chunks.
 ///
 /// # Errors
-/// [`StoreError::Transfer`] if the file exists or cannot be written; or the store's own errors.
-pub async fn export_to(store: &dyn Store, file: PathBuf) -> Result<ExportSummary, StoreError> {
-    let failed = failed("exporting to", &file);
-    let snapshot = store.load().await?;
-    let mut exporter = blocking(move || {
-        let mut exporter = Exporter::create(&file)?;
-        exporter.line(&Line::Header { format: FORMAT })?;
-        exporter.line(&Line::Meta { record: snapshot.meta })?;
-        for record in snapshot.rules {
-            exporter.line(&Line::Rule { record: Box::new(record) })?;
-        }
-        for record in snapshot.edges {
-            exporter.line(&Line::Edge { record: Box::new(record) })?;
-        }
-        for record in snapshot.placements {
-            exporter.line(&Line::Placement { record: Box::new(record) })?;
-        }
-        Ok(exporter)
-    })
-    .await
-    .map_err(failed.clone())?;
+/// The store's own errors, or [`StoreError::Export`]: the receiver went away.
+pub(crate) async fn export(
+    frozen: Frozen,
+    store: &dyn Store,
+    is_there: IsThere,
+    chunks: mpsc::Sender<Vec<u8>>,
+) -> Result<(), StoreError> {
+    let mut exporter = Exporter { chunks, chunk: Vec::new(), hash: Sha256::new(), counts: Counts::default() };
+    exporter.line(&Line::Header { format: FORMAT }).await?;
+    exporter.line(&Line::Meta { record: frozen.meta }).await?;
+    let highest: BTreeMap<RuleId, RuleVersion> = frozen.rules.iter().map(|r| (r.id, r.version)).collect();
+    for record in frozen.rules {
+        exporter.line(&Line::Rule { record: Cow::Borrowed(&record) }).await?;
+    }
+    for record in frozen.edges {
+        exporter.line(&Line::Edge { record: Cow::Borrowed(&record) }).await?;
+    }
+    for record in frozen.placements {
+        exporter.line(&Line::Placement { record: Cow::Borrowed(&record) }).await?;
+    }
     let mut after = None;
+    // The rule that was asked after last, and whether its versions are left out: they come rule by rule.
+    let mut asked: Option<(RuleId, bool)> = None;
     loop {
         let page = store.all_versions(after, MAX_PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some((last.rule, last.version));
-        exporter = blocking(move || {
-            page.into_iter()
-                .try_for_each(|record| exporter.line(&Line::Version { record: Box::new(record) }))?;
-            Ok(exporter)
-        })
-        .await
-        .map_err(failed.clone())?;
-    }
-    blocking(move || exporter.finish()).await.map_err(failed)
-}
-
-/// Reads lines until the last one; gives each record to `take`.
-fn read(file: &Path, mut take: impl FnMut(Line) -> Result<(), String>) -> Result<ExportSummary, String> {
-    let mut input = BufReader::new(File::open(file).map_err(|e| e.to_string())?);
-    let (mut hash, mut counts, mut number) = (Sha256::new(), Counts::default(), 0_u64);
-    loop {
-        let mut text = Vec::new();
-        number += 1;
-        (&mut input).take(MAX_LINE_BYTES).read_until(b'\n', &mut text).map_err(|e| e.to_string())?;
-        if text.last() != Some(&b'\n') {
-            return Err(format!(
-                "line {number}: the file ends before its last line, or the line is too long"
-            ));
-        }
-        // What the reader says may quote a password.
-        let line: Line = serde_json::from_slice(&text).map_err(|e| {
-            format!("line {number}: it is not a record of this format (column {})", e.column())
-        })?;
-        match line {
-            Line::Header { format } if format != FORMAT => {
-                return Err(format!("it has format {format}, this version reads {FORMAT}"));
-            }
-            Line::End { summary } => {
-                if summary.counts != counts || summary.sha256 != hex(&hash.finalize()) {
-                    return Err(
-                        "its counts or its SHA-256 do not fit its contents; it was changed or cut".to_owned()
-                    );
+        for record in page {
+            let later = match (highest.get(&record.rule), asked) {
+                (Some(highest), _) => record.version > *highest,
+                (None, Some((rule, later))) if rule == record.rule => later,
+                (None, _) => {
+                    let later = is_there(record.rule).await?;
+                    asked = Some((record.rule, later));
+                    later
                 }
-                return Ok(summary);
-            }
-            line @ (Line::Header { .. }
-            | Line::Meta { .. }
-            | Line::Rule { .. }
-            | Line::Version { .. }
-            | Line::Edge { .. }
-            | Line::Placement { .. }) => {
-                if number == 1 && !matches!(line, Line::Header { .. }) {
-                    return Err("it does not begin with a header".to_owned());
-                }
-                hash.update(&text);
-                line.count(&mut counts);
-                take(line)?;
+            };
+            if !later {
+                exporter.line(&Line::Version { record: Cow::Owned(record) }).await?;
             }
         }
     }
+    exporter.finish().await
 }
 
-/// Fills an empty store from a file that [`export_to`] wrote.
-///
-/// # Errors
-/// [`StoreError::Transfer`]: the store is not empty, or the file is not whole; nothing was written then. Or the store's own
-/// errors: then the store is partly filled, and its directory has to be removed before the next try.
-pub async fn import_from(store: &dyn Store, file: PathBuf) -> Result<ExportSummary, StoreError> {
-    let failed = failed("importing", &file);
-    let there = store.load().await?;
-    if !(there.rules.is_empty() && there.edges.is_empty() && there.placements.is_empty()) {
-        return Err(failed("the store is not empty".to_owned()));
+/// What a store holds, for an export of a controller that does not run.
+pub(crate) fn frozen(snapshot: Snapshot) -> Frozen {
+    let Snapshot { meta, rules, edges, placements } = snapshot;
+    Frozen {
+        meta,
+        rules: rules.into_iter().map(Arc::new).collect(),
+        edges: edges.into_iter().map(Arc::new).collect(),
+        placements: placements.into_iter().map(Arc::new).collect(),
     }
-    let checked = file.clone();
-    blocking(move || read(&checked, |_| Ok(()))).await.map_err(failed.clone())?;
-    let (sender, mut batches) = tokio::sync::mpsc::channel::<Vec<Write>>(2);
-    let reading = tokio::task::spawn_blocking(move || {
-        let mut batch = Vec::new();
-        let gone = || "the store stopped taking records".to_owned();
-        let summary = read(&file, |line| {
-            batch.extend(line.write());
-            if batch.len() >= IMPORT_BATCH {
-                sender.blocking_send(std::mem::take(&mut batch)).map_err(|_| gone())?;
-            }
-            Ok(())
-        })?;
-        sender.blocking_send(batch).map_err(|_| gone())?;
-        Ok(summary)
-    });
-    while let Some(batch) = batches.recv().await {
-        store.apply(batch).await?;
-    }
-    reading.await.unwrap_or_else(|error| Err(error.to_string())).map_err(failed)
+}
+
+/// For a controller that does not run: nothing is made while it is exported.
+pub(crate) fn nothing_new() -> IsThere {
+    Box::new(|_| Box::pin(std::future::ready(Ok(false))))
 }

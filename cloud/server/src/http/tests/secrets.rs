@@ -86,7 +86,13 @@ async fn no_secret_leaves_the_controller() {
     {
         let path = path.replace("{rule}", "a").replace("{edge}", "b").replace("{version}", "1");
         let answer = api.get(&path).await.ok(200);
-        answers.push(answer);
+        if path == "/admin/export" {
+            // A backup has to hold the rules' passwords; what it must not hold is what only the caller knows.
+            assert!(answer.text.contains(CANARY));
+            scan("export", &answer, &secrets[2..4]);
+        } else {
+            answers.push(answer);
+        }
     }
     answers.push(api.get("/rules/a/diff?from=1&to=2").await.ok(200));
     assert!(answers.len() > 25, "{}", answers.len());

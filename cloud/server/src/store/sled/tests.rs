@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use tidegate_cloud_core::{Meta, Write};
 
 use super::*;
+use crate::store::conformance::exported;
 use crate::store::conformance::{edge, placement, put_rule, rule, version};
-use crate::store::{Memory, export_to, import_from};
+use crate::store::{Memory, fill};
 
 const CACHE_MIB: u64 = 8;
 
@@ -57,7 +58,7 @@ async fn a_damaged_store_names_the_file_and_the_way_back_which_works() {
     let backup = tmp.path().join("backup.jsonl");
     let before = {
         let store = Sled::open(dir.clone(), CACHE_MIB).await.unwrap();
-        export_to(&store, backup.clone()).await.unwrap();
+        std::fs::write(&backup, exported(&store).await).unwrap();
         store.load().await.unwrap()
     };
     let mut bytes = std::fs::read(dir.join("db")).unwrap();
@@ -74,7 +75,7 @@ async fn a_damaged_store_names_the_file_and_the_way_back_which_works() {
     // What the sentence says.
     std::fs::rename(&dir, tmp.path().join("store.damaged")).unwrap();
     let store = Sled::open(dir.clone(), CACHE_MIB).await.unwrap();
-    import_from(&store, backup).await.unwrap();
+    fill(&store, &backup).await.unwrap();
     let after = store.load().await.unwrap();
     assert_eq!((after.rules, after.edges), (before.rules, before.edges));
     assert_eq!(after.placements, before.placements);
@@ -146,7 +147,7 @@ async fn a_store_of_schema_1_is_migrated_and_holds_what_it_held() {
         std::fs::copy(file.path(), dir.join(file.file_name())).unwrap();
     }
     let expected = Memory::default();
-    import_from(&expected, golden.join("export.jsonl")).await.unwrap();
+    fill(&expected, &golden.join("export.jsonl")).await.unwrap();
     let expected = expected.load().await.unwrap();
     assert!(!expected.placements.is_empty() && !expected.rules.is_empty());
     for _ in 0..2 {
