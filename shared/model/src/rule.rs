@@ -19,6 +19,7 @@ mod edge;
 mod feature;
 mod located;
 mod loops;
+pub mod mosquitto;
 mod parse;
 mod problem;
 mod quantity;

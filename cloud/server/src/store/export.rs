@@ -179,7 +179,8 @@ pub(crate) async fn export(
 
 /// What a store holds, for an export of a controller that does not run.
 pub(crate) fn frozen(snapshot: Snapshot) -> Frozen {
-    let Snapshot { meta, rules, edges, placements } = snapshot;
+    // Kept answers hold for a day and for the callers of this controller: they are no part of a backup.
+    let Snapshot { meta, rules, edges, placements, answers: _ } = snapshot;
     Frozen {
         meta,
         rules: rules.into_iter().map(Arc::new).collect(),
