@@ -8,5 +8,5 @@ mod credential;
 mod token;
 
 pub use admin::AdminAuth;
-pub use credential::{Credentials, HashError};
+pub use credential::{Credentials, NoRandomness};
 pub use token::Token;

@@ -12,7 +12,7 @@ use tidegate_model::placement::Role;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{AdminAuth, Credentials};
+use crate::auth::AdminAuth;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::run::CoreLink;
@@ -59,7 +59,6 @@ pub(crate) struct App {
     core: CoreLink,
     store: Arc<dyn Store>,
     admin: AdminAuth,
-    credentials: Arc<Credentials>,
     events: Arc<Events>,
     watchers: Arc<Semaphore>,
     exports: Arc<Semaphore>,
@@ -87,7 +86,6 @@ pub(crate) struct Parts {
     pub(crate) core: CoreLink,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) admin: AdminAuth,
-    pub(crate) credentials: Arc<Credentials>,
     pub(crate) events: Arc<Events>,
     pub(crate) broker: BrokerWatch,
     /// `None` where another broker carries the messages.
@@ -104,7 +102,6 @@ impl App {
             core,
             store,
             admin,
-            credentials,
             events,
             broker,
             broker_stats,
@@ -119,7 +116,6 @@ impl App {
             core,
             store,
             admin,
-            credentials,
             events,
             watchers,
             exports,

@@ -154,7 +154,6 @@ pub async fn run(
         core: link,
         store: Arc::clone(&store),
         admin,
-        credentials: Arc::clone(&credentials),
         events: Arc::clone(&events),
         broker: broker.clone(),
         broker_stats,

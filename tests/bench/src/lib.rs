@@ -1,6 +1,12 @@
 //! What benchmarks share: a generator and a counter that are the same in every line of a table, so that only what is
 //! between them differs. Figures are ratios to a baseline of the same run: absolute rates of a shared machine mean little.
 
+pub mod api;
+pub mod echo;
+pub mod fleet;
+pub mod usage;
+pub mod wire;
+
 use std::net::SocketAddr;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -44,7 +50,7 @@ pub fn measure(source: SocketAddr, topic: &str, target: SocketAddr, filter: &str
                         conn.ack(pkid).expect("the target stays connected");
                     }
                 }
-                Packet::PubAck(_) | Packet::SubAck(_) | Packet::Other(_) => {}
+                Packet::ConnAck(_) | Packet::PubAck(_) | Packet::SubAck(_) | Packet::Other(_) => {}
             }
         }
         Instant::now()

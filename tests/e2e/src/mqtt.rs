@@ -58,6 +58,8 @@ pub enum Packet {
         /// The duplicate flag.
         dup: bool,
     },
+    /// A login was answered, with this code.
+    ConnAck(u8),
     /// A message of ours was taken.
     PubAck(u16),
     /// A subscription was answered.
@@ -93,6 +95,81 @@ fn frame(first: u8, body: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The bytes of a CONNECT; a last will is retained, QoS 1.
+#[must_use]
+pub fn connect(login: &Login, keep_alive_s: u16, will: Option<(&str, &[u8])>) -> Vec<u8> {
+    let mut body = Vec::new();
+    text(&mut body, b"MQTT");
+    let with_login = if login.credentials.is_some() { 0xc0 } else { 0 };
+    let with_will = if will.is_some() { 0x2c } else { 0 };
+    body.extend([4, with_login | with_will | if login.clean { 0x02 } else { 0 }]);
+    body.extend(keep_alive_s.to_be_bytes());
+    text(&mut body, login.client_id.as_bytes());
+    if let Some((topic, payload)) = will {
+        text(&mut body, topic.as_bytes());
+        text(&mut body, payload);
+    }
+    if let Some((username, password)) = &login.credentials {
+        text(&mut body, username.as_bytes());
+        text(&mut body, password.as_bytes());
+    }
+    frame(0x10, &body)
+}
+
+/// The bytes of a SUBSCRIBE, QoS as given for each filter.
+#[must_use]
+pub fn subscribe(pkid: u16, filters: &[(&str, u8)]) -> Vec<u8> {
+    let mut body = pkid.to_be_bytes().to_vec();
+    for (filter, qos) in filters {
+        text(&mut body, filter.as_bytes());
+        body.push(*qos);
+    }
+    frame(0x82, &body)
+}
+
+/// The bytes of a PUBACK.
+#[must_use]
+pub fn puback(pkid: u16) -> Vec<u8> {
+    frame(0x40, &pkid.to_be_bytes())
+}
+
+/// Takes the first whole packet off what was read; `None`: it is not there yet.
+///
+/// # Errors
+/// It is not MQTT.
+pub fn take(buf: &mut Vec<u8>) -> io::Result<Option<Packet>> {
+    let Some((start, length)) = header(buf)? else { return Ok(None) };
+    if buf.len() < start + length {
+        return Ok(None);
+    }
+    let packet = packet(buf[0], &buf[start..start + length])?;
+    buf.drain(..start + length);
+    Ok(Some(packet))
+}
+
+fn packet(kind: u8, body: &[u8]) -> io::Result<Packet> {
+    let number = |at: usize| -> io::Result<u16> {
+        let bytes: [u8; 2] =
+            body.get(at..at + 2).and_then(|b| b.try_into().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(u16::from_be_bytes(bytes))
+    };
+    Ok(match kind >> 4 {
+        2 => Packet::ConnAck(*body.get(1).ok_or(io::ErrorKind::InvalidData)?),
+        3 => {
+            let topic_end = 2 + usize::from(number(0)?);
+            let topic = body.get(2..topic_end).ok_or(io::ErrorKind::InvalidData)?;
+            let topic = String::from_utf8_lossy(topic).into_owned();
+            let (pkid, start) =
+                if kind & 0x06 == 0 { (0, topic_end) } else { (number(topic_end)?, topic_end + 2) };
+            let payload = body.get(start..).unwrap_or_default().to_vec();
+            Packet::Publish { topic, payload, pkid, retain: kind & 1 != 0, dup: kind & 8 != 0 }
+        }
+        4 => Packet::PubAck(number(0)?),
+        9 => Packet::SubAck(body.get(2..).unwrap_or_default().to_vec()),
+        other => Packet::Other(other),
+    })
+}
+
 /// The bytes of a PUBLISH; QoS 1 with a packet id, QoS 0 without.
 #[must_use]
 pub fn publish(topic: &str, payload: &[u8], pkid: Option<u16>, dup: bool) -> Vec<u8> {
@@ -112,23 +189,14 @@ impl Conn {
     pub fn open(address: SocketAddr, login: &Login) -> io::Result<Result<Self, u8>> {
         let mut stream = TcpStream::connect_timeout(&address, CONNECT_LIMIT)?;
         stream.set_nodelay(true)?;
-        let mut body = Vec::new();
-        text(&mut body, b"MQTT");
-        let with_login = if login.credentials.is_some() { 0xc0 } else { 0 };
-        body.extend([4, with_login | if login.clean { 0x02 } else { 0 }]);
-        body.extend(KEEP_ALIVE_S.to_be_bytes());
-        text(&mut body, login.client_id.as_bytes());
-        if let Some((username, password)) = &login.credentials {
-            text(&mut body, username.as_bytes());
-            text(&mut body, password.as_bytes());
-        }
-        stream.write_all(&frame(0x10, &body))?;
+        stream.write_all(&connect(login, KEEP_ALIVE_S, None))?;
         let mut conn = Self { stream, buf: Vec::new() };
-        let (kind, body) = conn.raw(CONNECT_LIMIT)?.ok_or(io::ErrorKind::TimedOut)?;
-        match (kind >> 4, body.as_slice()) {
-            (2, [_, 0]) => Ok(Ok(conn)),
-            (2, [_, code]) => Ok(Err(*code)),
-            _ => Err(io::Error::other("another packet than CONNACK")),
+        match conn.next(CONNECT_LIMIT)?.ok_or(io::ErrorKind::TimedOut)? {
+            Packet::ConnAck(0) => Ok(Ok(conn)),
+            Packet::ConnAck(code) => Ok(Err(code)),
+            Packet::Publish { .. } | Packet::PubAck(_) | Packet::SubAck(_) | Packet::Other(_) => {
+                Err(io::Error::other("another packet than CONNACK"))
+            }
         }
     }
 
@@ -145,10 +213,7 @@ impl Conn {
     /// # Errors
     /// The connection is gone.
     pub fn ask(&mut self, filter: &str, qos: u8) -> io::Result<()> {
-        let mut body = vec![0, 1];
-        text(&mut body, filter.as_bytes());
-        body.push(qos);
-        self.send(&frame(0x82, &body))
+        self.send(&subscribe(1, &[(filter, qos)]))
     }
 
     /// Asks for a filter and waits for the answer; messages that come before it are lost.
@@ -171,7 +236,7 @@ impl Conn {
     /// # Errors
     /// The connection is gone.
     pub fn ack(&mut self, pkid: u16) -> io::Result<()> {
-        self.send(&frame(0x40, &pkid.to_be_bytes()))
+        self.send(&puback(pkid))
     }
 
     /// Asks whether the broker is there; keeps the connection alive.
@@ -193,39 +258,10 @@ impl Conn {
     /// # Errors
     /// The connection is gone, or what came is not MQTT.
     pub fn next(&mut self, wait: Duration) -> io::Result<Option<Packet>> {
-        let Some((kind, body)) = self.raw(wait)? else { return Ok(None) };
-        let number = |at: usize| -> io::Result<u16> {
-            let bytes: [u8; 2] =
-                body.get(at..at + 2).and_then(|b| b.try_into().ok()).ok_or(io::ErrorKind::InvalidData)?;
-            Ok(u16::from_be_bytes(bytes))
-        };
-        Ok(Some(match kind >> 4 {
-            3 => {
-                let topic_end = 2 + usize::from(number(0)?);
-                let topic = body.get(2..topic_end).ok_or(io::ErrorKind::InvalidData)?;
-                let topic = String::from_utf8_lossy(topic).into_owned();
-                let (pkid, start) =
-                    if kind & 0x06 == 0 { (0, topic_end) } else { (number(topic_end)?, topic_end + 2) };
-                let payload = body.get(start..).unwrap_or_default().to_vec();
-                Packet::Publish { topic, payload, pkid, retain: kind & 1 != 0, dup: kind & 8 != 0 }
-            }
-            4 => Packet::PubAck(number(0)?),
-            9 => Packet::SubAck(body.get(2..).unwrap_or_default().to_vec()),
-            other => Packet::Other(other),
-        }))
-    }
-
-    /// First byte and body of the next packet.
-    fn raw(&mut self, wait: Duration) -> io::Result<Option<(u8, Vec<u8>)>> {
         let end = Instant::now() + wait;
         loop {
-            if let Some((start, length)) = header(&self.buf)?
-                && self.buf.len() >= start + length
-            {
-                let body = self.buf[start..start + length].to_vec();
-                let first = self.buf[0];
-                self.buf.drain(..start + length);
-                return Ok(Some((first, body)));
+            if let Some(packet) = take(&mut self.buf)? {
+                return Ok(Some(packet));
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {

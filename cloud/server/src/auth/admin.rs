@@ -2,7 +2,7 @@
 
 use crate::data_dir::{DataDir, DataDirError, read_text, write_private};
 
-use super::token::{SecretHash, Token, TokenKind, same, sha256};
+use super::token::{SecretHash, Token, TokenKind, hex, read_hex, same, sha256};
 
 /// File with the token in clear. Its owner may delete it; the token stays valid.
 const CLEAR_FILE: &str = "admin.token";
@@ -31,7 +31,7 @@ impl AdminAuth {
         let (clear_path, hash_path) = (dir.join(CLEAR_FILE), dir.join(HASH_FILE));
         let clear = read_text(&clear_path)?.and_then(|text| Token::read(TokenKind::Admin, text.trim()));
         if let Some(text) = read_text(&hash_path)? {
-            let hash = read_hash(text.trim()).ok_or_else(|| DataDirError::Io {
+            let hash = read_hex(text.trim()).ok_or_else(|| DataDirError::Io {
                 doing: "reading",
                 path: hash_path,
                 source: std::io::Error::other(
@@ -55,8 +55,7 @@ impl AdminAuth {
             }
         };
         let hash = sha256(token.reveal().as_bytes());
-        let text: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        write_private(&hash_path, &format!("{text}\n"))?;
+        write_private(&hash_path, &format!("{}\n", hex(&hash)))?;
         Ok((Self { hash }, Some(token)))
     }
 
@@ -65,16 +64,6 @@ impl AdminAuth {
     pub fn accepts(&self, presented: &[u8]) -> bool {
         same(&sha256(presented), &self.hash)
     }
-}
-
-fn read_hash(text: &str) -> Option<SecretHash> {
-    let digest: tidegate_model::digest::Digest = text.parse().ok()?;
-    let text = digest.to_string();
-    let mut hash = [0; 32];
-    for (index, byte) in hash.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
-    }
-    Some(hash)
 }
 
 #[cfg(test)]

@@ -1,20 +1,24 @@
-//! Credentials of edges: random, shown once, kept as argon2id hashes.
+//! Credentials of edges: 256 random bits, shown once, kept as SHA-256.
 //!
-//! Verifying costs tens of milliseconds and 19 MiB each, so no more than [`MAX_PARALLEL`] run at a time, off the
-//! runtime's own threads, and what was verified is remembered: a fleet that reconnects at once costs a SHA-256 each.
+//! A slow hash protects what people choose, since that can be guessed. 256 random bits cannot, and a fleet that comes back
+//! after a restart of the controller would wait for it (docs/adr/0015): a thousand gateways took 20 s of processor time.
+//! Stores of older versions hold argon2id hashes; these still count. Verifying one costs tens of milliseconds and 19 MiB, so
+//! no more than [`MAX_PARALLEL`] run at a time, off the runtime's own threads, and what was verified is remembered.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::Argon2;
+use argon2::password_hash::PasswordVerifier as _;
 use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use tidegate_model::ids::EdgeId;
 use tokio::sync::Semaphore;
 
-use super::token::{SecretHash, Token, TokenKind, same, sha256};
+use super::token::{SecretHash, Token, TokenKind, hex, read_hex, same, sha256};
 
-/// Hashes that are computed at the same time at the most.
+/// What a stored hash begins with; 64 hexadecimal digits follow.
+const SHA256_PREFIX: &str = "$sha256$";
+/// Argon2id hashes that are computed at the same time at the most.
 const MAX_PARALLEL: usize = 2;
 /// Verified credentials that are remembered at the most.
 const MAX_REMEMBERED: usize = 16_384;
@@ -23,14 +27,8 @@ const MAX_PRESENTED_BYTES: usize = 256;
 
 /// Why a credential could not be made.
 #[derive(Debug, thiserror::Error)]
-pub enum HashError {
-    /// No randomness.
-    #[error("the operating system gave no randomness: {0}")]
-    Randomness(String),
-    /// Hashing failed.
-    #[error("hashing a credential failed: {0}")]
-    Hash(String),
-}
+#[error("the operating system gave no randomness: {0}")]
+pub struct NoRandomness(String);
 
 /// Makes and verifies credentials of edges.
 #[derive(Debug)]
@@ -58,19 +56,14 @@ impl Default for Credentials {
 }
 
 impl Credentials {
-    /// Makes a credential; gives it in clear, and its hash (PHC string) to store.
+    /// Makes a credential; gives it in clear, and its hash to store.
     ///
     /// # Errors
-    /// [`HashError`]: no randomness, or no memory to hash.
-    pub async fn make(&self) -> Result<(Token, String), HashError> {
-        let token = Token::make(TokenKind::Edge).map_err(|e| HashError::Randomness(e.to_string()))?;
-        let secret = token.reveal().to_owned();
-        let hashed = self.run(move || {
-            let hash: Result<PasswordHash, _> = Argon2::default().hash_password(secret.as_bytes());
-            hash.map(|hash| hash.to_string()).map_err(|e| HashError::Hash(e.to_string()))
-        });
-        let hashed = hashed.await.map_err(HashError::Hash)??;
-        Ok((token, hashed))
+    /// [`NoRandomness`].
+    pub fn make() -> Result<(Token, String), NoRandomness> {
+        let token = Token::make(TokenKind::Edge).map_err(|error| NoRandomness(error.to_string()))?;
+        let hash = format!("{SHA256_PREFIX}{}", hex(&sha256(token.reveal().as_bytes())));
+        Ok((token, hash))
     }
 
     /// Whether an edge presented the credential whose hash is stored. What cannot be verified is wrong.
@@ -79,6 +72,9 @@ impl Credentials {
             return false;
         }
         let digest = sha256(presented);
+        if let Some(stored) = stored.strip_prefix(SHA256_PREFIX) {
+            return read_hex(stored).is_some_and(|stored| same(&stored, &digest));
+        }
         if let Some(known) = self.lock().get(edge)
             && known.stored == stored
             && same(&known.presented, &digest)
@@ -124,15 +120,37 @@ impl Credentials {
 
 #[cfg(test)]
 mod tests {
+    use argon2::password_hash::PasswordHasher as _;
+
     use super::*;
 
     #[tokio::test]
-    async fn a_credential_is_verified_remembered_and_forgotten() {
+    async fn a_credential_is_kept_as_a_hash_and_known_again() {
         let credentials = Credentials::default();
         let edge = EdgeId::new("gw-1").unwrap();
-        let (token, hash) = credentials.make().await.unwrap();
-        assert!(hash.starts_with("$argon2id$") && !hash.contains(token.reveal()));
+        let (token, hash) = Credentials::make().unwrap();
+        assert!(hash.starts_with("$sha256$") && !hash.contains(token.reveal()));
+        assert!(credentials.verify(&edge, token.reveal().as_bytes(), &hash).await);
+        let (other, other_hash) = Credentials::make().unwrap();
+        for (secret, hash) in [
+            (b"tge_wrong".as_slice(), hash.as_str()),
+            (other.reveal().as_bytes(), &hash),
+            (token.reveal().as_bytes(), &other_hash),
+            (b"", "$sha256$"),
+            (token.reveal().as_bytes(), &hash[..hash.len() - 1]),
+        ] {
+            assert!(!credentials.verify(&edge, secret, hash).await, "{hash}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_argon2id_hash_of_an_older_version_is_verified_remembered_and_forgotten() {
+        let credentials = Credentials::default();
+        let edge = EdgeId::new("gw-1").unwrap();
+        let token = Token::make(TokenKind::Edge).unwrap();
         let secret = token.reveal().as_bytes();
+        let hash: PasswordHash = Argon2::default().hash_password(secret).unwrap();
+        let hash = hash.to_string();
         assert!(!credentials.verify(&edge, b"tge_wrong", &hash).await);
         assert!(credentials.lock().is_empty());
         assert!(credentials.verify(&edge, secret, &hash).await);
@@ -140,7 +158,7 @@ mod tests {
         assert!(credentials.verify(&edge, secret, &hash).await);
         assert!(!credentials.verify(&edge, b"tge_wrong", &hash).await);
         // The edge was made anew: what was verified of the old credential counts for nothing.
-        let (_, other) = credentials.make().await.unwrap();
+        let (_, other) = Credentials::make().unwrap();
         assert!(!credentials.verify(&edge, secret, &other).await);
         assert!(!credentials.verify(&edge, secret, "not a hash").await);
         credentials.forget(&edge);

@@ -78,6 +78,22 @@ pub(crate) fn sha256(secret: &[u8]) -> SecretHash {
     Sha256::digest(secret).into()
 }
 
+/// A hash as 64 hexadecimal digits.
+pub(crate) fn hex(hash: &SecretHash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads what [`hex`] wrote; `None`: it is something else.
+pub(crate) fn read_hex(text: &str) -> Option<SecretHash> {
+    let digest: tidegate_model::digest::Digest = text.parse().ok()?;
+    let text = digest.to_string();
+    let mut hash = [0; 32];
+    for (index, byte) in hash.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
+    }
+    Some(hash)
+}
+
 /// Whether two hashes are equal, in a time that tells nothing about where they differ.
 pub(crate) fn same(a: &SecretHash, b: &SecretHash) -> bool {
     let differ = a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y));
@@ -107,5 +123,7 @@ mod tests {
         assert!(same(&a, &b));
         b[31] ^= 1;
         assert!(!same(&a, &b));
+        assert_eq!(read_hex(&hex(&a)), Some(a));
+        assert_eq!(read_hex("zz"), None);
     }
 }

@@ -9,6 +9,8 @@ use serde::Deserialize;
 use tidegate_cloud_core::{EdgeView, Rejection, Reply, Request};
 use tidegate_model::ids::EdgeId;
 
+use crate::auth::Credentials;
+
 use super::caller::{Caller, Path, edge_id};
 use super::page::{Page, total};
 use super::params::Params;
@@ -65,7 +67,7 @@ pub(super) async fn create(
     let Create { id } = body::json(&headers, body).await?;
     let edge = EdgeId::new(id)
         .map_err(|error| Problem::invalid(vec![FieldError::field("/id", "bad-name", error.to_string())]))?;
-    let (token, credential) = app.credentials.make().await.map_err(|error| {
+    let (token, credential) = Credentials::make().map_err(|error| {
         tracing::error!(%error, "a credential could not be made");
         Problem::internal()
     })?;

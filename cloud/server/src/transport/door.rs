@@ -21,6 +21,8 @@ use super::tap::EdgeTap;
 use crate::auth::{AdminAuth, Credentials};
 use crate::run::CoreLink;
 
+/// Edges and onlookers that are connected at the same time at the most. What the system allows in open files may be less.
+const MAX_CONNECTIONS: usize = 16_384;
 /// Room for topic and headers beside the largest envelope, in bytes.
 const PACKET_OVERHEAD_BYTES: usize = MAX_TOPIC_BYTES + 1_024;
 /// Messages of one edge that wait for the loop at the most; then the edge is not read.
@@ -52,6 +54,7 @@ impl Door {
     ) -> Result<Self, StartError> {
         let mut config = BrokerConfig::new(listen);
         config.limits = Limits {
+            max_connections: MAX_CONNECTIONS,
             max_packet_bytes: MAX_ENVELOPE_BYTES + PACKET_OVERHEAD_BYTES,
             max_unacked_taps_per_client: MAX_UNACKED_PER_EDGE,
             ..Limits::default()

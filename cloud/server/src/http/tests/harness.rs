@@ -92,7 +92,6 @@ impl Api {
             core,
             store: Arc::clone(&store),
             admin,
-            credentials: Arc::clone(&credentials),
             events: Arc::clone(&events),
             broker,
             broker_stats: None,

@@ -55,7 +55,7 @@ async fn no_secret_leaves_the_controller() {
     let edge = api.post("/edges", &json!({ "id": "b" })).await.ok(201);
     let credential = edge.json()["credential"].as_str().unwrap().to_owned();
     let secrets =
-        [CANARY.to_owned(), "other-canary".to_owned(), api.token.clone(), credential, "$argon2".to_owned()];
+        [CANARY.to_owned(), "other-canary".to_owned(), api.token.clone(), credential, "$sha256$".to_owned()];
     let no_credential = [secrets[0].clone(), secrets[1].clone(), secrets[2].clone(), secrets[4].clone()];
     scan("create rule", &created, &secrets);
     scan("create edge", &edge, &no_credential);
