@@ -27,7 +27,7 @@ use crate::edge_message::follow_local;
 use crate::io::Effect;
 use crate::record::{Actor, Operation, PlacementRecord, Settled, Target};
 use crate::rejection::Rejection;
-use crate::request::{Reply, WhenOffline};
+use crate::request::{ActedOn, MAX_TARGETS, Reply, WhenOffline};
 use crate::timers::TimerKey;
 
 /// What the operation of a placement waits for.
@@ -187,6 +187,32 @@ impl Controller {
         let placement = self.placement_view(&key, role).expect("the key was looked up above");
         let operation = placement.in_flight.clone().expect("an operation was begun above");
         Ok(Reply::Acted { operation, placement })
+    }
+
+    pub(crate) fn act_on_many(
+        &mut self,
+        turn: &mut Turn,
+        by: &Actor,
+        role: Role,
+        targets: Vec<(RuleName, EdgeId)>,
+        action: Action,
+        when_offline: WhenOffline,
+    ) -> Result<Reply, Rejection> {
+        if targets.len() > MAX_TARGETS {
+            return Err(Rejection::Limit {
+                what: "placements of one request".to_owned(),
+                limit: MAX_TARGETS,
+            });
+        }
+        let act = |(rule, edge): (RuleName, EdgeId)| {
+            let result = match self.act(turn, by, role, &rule, &edge, action, when_offline) {
+                Ok(Reply::Acted { operation, .. }) => Ok(Some(operation)),
+                Ok(_) => Ok(None),
+                Err(rejection) => Err(rejection),
+            };
+            ActedOn { rule, edge, result }
+        };
+        Ok(Reply::ActedOnMany(targets.into_iter().map(act).collect()))
     }
 
     /// Refuses a rule that needs more than the agent on the edge can run. An agent that was never heard of is not

@@ -300,6 +300,9 @@ impl Controller {
             Request::Act { rule, edge, action, when_offline } => {
                 self.act(turn, by, role, &rule, &edge, action, when_offline)
             }
+            Request::ActOnMany { targets, action, when_offline } => {
+                self.act_on_many(turn, by, role, targets, action, when_offline)
+            }
             Request::CreateEdge { edge, credential } => self.create_edge(turn, edge, credential),
             Request::RemoveEdge { edge, leave_running } => self.remove_edge(turn, &edge, leave_running),
             Request::ConfirmEdge { edge } => self.confirm_edge(turn, &edge),

@@ -38,7 +38,7 @@ pub use record::{
 };
 pub use rehearse::MAX_AFFECTED_SHOWN;
 pub use rejection::Rejection;
-pub use request::{Affected, Expect, Rehearsed, Reply, Request, Saved, WhenOffline};
+pub use request::{ActedOn, Affected, Expect, MAX_TARGETS, Rehearsed, Reply, Request, Saved, WhenOffline};
 pub use shared::Frozen;
 pub use view::{
     EdgeView, InFlightView, MAX_HELD_SHOWN, PlacementFilter, PlacementView, Reason, RuleFilter, RuleView,

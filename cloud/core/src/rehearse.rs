@@ -74,6 +74,10 @@ impl Controller {
             (None, Some(edge)) => keys.extend(self.keys_of_edge(edge)),
             (None, None) => {}
         }
+        if let Request::ActOnMany { targets, .. } = request {
+            let known = |(rule, edge): &(RuleName, EdgeId)| Some((*self.names.get(rule)?, edge.clone()));
+            keys.extend(targets.iter().filter_map(known));
+        }
         edges.extend(keys.iter().map(|key| key.1.clone()));
         let rules = rule.into_iter().chain(keys.iter().map(|key| key.0)).collect::<BTreeSet<RuleId>>();
         let rules: BTreeMap<_, _> =
@@ -116,6 +120,8 @@ fn scope(request: &Request) -> (Option<&RuleName>, Option<&EdgeId>) {
         Request::Place { rule, edge, .. }
         | Request::Unplace { rule, edge }
         | Request::Act { rule, edge, .. } => (Some(rule), Some(edge)),
+        // Its placements are looked up one by one.
+        Request::ActOnMany { .. } => (None, None),
         Request::CreateEdge { edge, .. }
         | Request::RemoveEdge { edge, .. }
         | Request::ConfirmEdge { edge } => (None, Some(edge)),

@@ -10,6 +10,7 @@ use tidegate_model::rule::{SecretInput, ValidRule};
 
 use crate::once::KeptAnswer;
 use crate::record::VersionRecord;
+use crate::rejection::Rejection;
 use crate::view::{EdgeView, InFlightView, PlacementView, RuleView};
 
 /// A precondition of a change (HTTP `If-Match`, `If-None-Match: *`).
@@ -94,6 +95,15 @@ pub enum Request {
         /// What if the edge is offline.
         when_offline: WhenOffline,
     },
+    /// One action on many placements, at most [`MAX_TARGETS`]. What is refused for one holds up no other.
+    ActOnMany {
+        /// Which placements.
+        targets: Vec<(RuleName, EdgeId)>,
+        /// Which action.
+        action: Action,
+        /// What if an edge is offline.
+        when_offline: WhenOffline,
+    },
     /// Make an edge known.
     CreateEdge {
         /// Its name.
@@ -113,6 +123,20 @@ pub enum Request {
         /// Its name.
         edge: EdgeId,
     },
+}
+
+/// Placements of one [`Request::ActOnMany`] at the most: the turn of everybody else comes soon.
+pub const MAX_TARGETS: usize = 500;
+
+/// What became of an action on one of many placements.
+#[derive(Debug, Clone)]
+pub struct ActedOn {
+    /// The rule.
+    pub rule: RuleName,
+    /// The edge.
+    pub edge: EdgeId,
+    /// The operation that was begun; `None`: it was so already, nothing was sent.
+    pub result: Result<Option<InFlightView>, Rejection>,
 }
 
 /// How a save went.
@@ -163,6 +187,8 @@ pub enum Reply {
         /// The placement.
         placement: PlacementView,
     },
+    /// What became of an action on each of many placements, in the order in which they were named.
+    ActedOnMany(Vec<ActedOn>),
     /// An edge was made known.
     EdgeCreated(EdgeView),
     /// The state of an edge was confirmed.

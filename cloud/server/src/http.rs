@@ -161,6 +161,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/placements", get(placements::list))
         .route("/placements/{rule}/{edge}", get(placements::get))
         .route("/placements/{rule}/{edge}/{action}", post(placements::act))
+        .route("/actions", post(placements::act_on_many))
         .route("/edges", get(edges::list).post(edges::create))
         .route("/edges/{edge}", get(edges::get).delete(edges::remove))
         .route("/edges/{edge}/confirm", post(edges::confirm))

@@ -140,6 +140,7 @@ impl World {
         let place = match &request {
             cloud::Request::Act { rule, edge, .. } => Some((rule.clone(), edge.clone())),
             cloud::Request::SaveRule { .. }
+            | cloud::Request::ActOnMany { .. }
             | cloud::Request::RestoreRule { .. }
             | cloud::Request::DeleteRule { .. }
             | cloud::Request::Place { .. }

@@ -84,6 +84,9 @@ pub(crate) fn brief(request: &cloud::Request) -> String {
         cloud::Request::Act { rule, edge, action, when_offline } => {
             format!("{action} {rule} on {edge}, {when_offline:?}")
         }
+        cloud::Request::ActOnMany { targets, action, when_offline } => {
+            format!("{action} on {} placements, {when_offline:?}", targets.len())
+        }
         cloud::Request::CreateEdge { edge, .. } => format!("create {edge}"),
         cloud::Request::RemoveEdge { edge, .. } => format!("remove {edge}"),
         cloud::Request::ConfirmEdge { edge } => format!("confirm {edge}"),

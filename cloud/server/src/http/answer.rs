@@ -7,10 +7,12 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
 use tidegate_cloud_core::{
-    Affected, EdgeView, InFlightView, KeptAnswer, PlacementView, Reply, RuleView, Saved,
+    ActedOn, Affected, EdgeView, InFlightView, KeptAnswer, PlacementView, Rejection, Reply, RuleView, Saved,
 };
 
-use super::problem::Problem;
+use tidegate_model::ids::{EdgeId, RuleName};
+
+use super::problem::{self, Problem};
 use crate::transport::ForGateways;
 
 /// Says that an answer was given before.
@@ -32,6 +34,63 @@ pub(super) struct Acted<'r> {
     operation: Option<&'r InFlightView>,
     /// The placement.
     placement: &'r PlacementView,
+}
+
+/// What became of an action on many placements.
+#[derive(Debug, Serialize)]
+pub(super) struct ActedOnMany<'r> {
+    /// One for each placement that was named, in that order.
+    items: Vec<ActedOnOne<'r>>,
+    /// How many operations were begun.
+    begun: usize,
+    /// For how many it was so already: nothing was sent.
+    already: usize,
+    /// For how many it was refused; each says why.
+    refused: usize,
+}
+
+/// What became of an action on one of many placements.
+#[derive(Debug, Serialize)]
+struct ActedOnOne<'r> {
+    /// The rule.
+    rule: &'r RuleName,
+    /// The edge.
+    edge: &'r EdgeId,
+    /// What is under way; `null`: it was so already, or it was refused.
+    operation: Option<&'r InFlightView>,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Brief>,
+}
+
+impl<'r> ActedOnMany<'r> {
+    fn of(acted: &'r [ActedOn]) -> Self {
+        let one = |acted: &'r ActedOn| ActedOnOne {
+            rule: &acted.rule,
+            edge: &acted.edge,
+            operation: acted.result.as_ref().ok().and_then(Option::as_ref),
+            problem: acted.result.as_ref().err().map(Brief::of),
+        };
+        let items: Vec<_> = acted.iter().map(one).collect();
+        let begun = items.iter().filter(|item| item.operation.is_some()).count();
+        let refused = items.iter().filter(|item| item.problem.is_some()).count();
+        Self { begun, already: items.len() - begun - refused, refused, items }
+    }
+}
+
+/// Why an action on one of many placements was refused.
+#[derive(Debug, Serialize)]
+struct Brief {
+    /// For programs, as in a problem of its own.
+    code: &'static str,
+    /// What happened and why.
+    detail: String,
+}
+
+impl Brief {
+    fn of(rejection: &Rejection) -> Self {
+        Self { code: problem::kind_of(rejection).code(), detail: rejection.to_string() }
+    }
 }
 
 /// A rule that is taken off an edge which still has to hear of it.
@@ -98,6 +157,7 @@ pub(super) fn of_reply(reply: &Reply) -> KeptAnswer {
             answer.headers.push((header::LOCATION.to_string(), path_of(placement)));
             answer
         }
+        Reply::ActedOnMany(items) => json(StatusCode::OK, &ActedOnMany::of(items)),
         Reply::Already { placement } => json(StatusCode::OK, &Acted { operation: None, placement }),
         Reply::EdgeCreated(edge) => edge_created(edge, None),
         Reply::EdgeConfirmed(edge) => json(StatusCode::OK, edge),

@@ -141,6 +141,48 @@ enum Offline {
     Queue,
 }
 
+impl Offline {
+    fn meant(said: Option<Self>) -> WhenOffline {
+        match said {
+            None | Some(Self::Refuse) => WhenOffline::Refuse,
+            Some(Self::Queue) => WhenOffline::Queue,
+        }
+    }
+}
+
+/// One action on many placements.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ActOnMany {
+    action: Action,
+    targets: Vec<OnePlacement>,
+    when_offline: Option<Offline>,
+}
+
+/// Names a placement.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OnePlacement {
+    rule: RuleName,
+    edge: EdgeId,
+}
+
+/// `POST /actions?dry_run=`: one action on up to 500 placements; the answer tells what became of each.
+pub(super) async fn act_on_many(
+    State(app): State<App>,
+    caller: Caller,
+    mut params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let dry_run = params.flag("dry_run");
+    params.finish()?;
+    let ActOnMany { action, targets, when_offline } = body::json(&headers, body).await?;
+    let targets = targets.into_iter().map(|target| (target.rule, target.edge)).collect();
+    let request = Request::ActOnMany { targets, action, when_offline: Offline::meant(when_offline) };
+    answer::respond(&app.change(caller, dry_run, request).await?)
+}
+
 /// `POST /placements/{rule}/{edge}/{issue|issue-again|sync|start|stop}?when_offline=&dry_run=`
 pub(super) async fn act(
     State(app): State<App>,
@@ -160,10 +202,7 @@ pub(super) async fn act(
         return Err(Problem::new(Kind::UnknownAction, detail));
     };
     let Act { when_offline } = body::json(&headers, body).await?;
-    let when_offline = match offline.or(when_offline) {
-        None | Some(Offline::Refuse) => WhenOffline::Refuse,
-        Some(Offline::Queue) => WhenOffline::Queue,
-    };
+    let when_offline = Offline::meant(offline.or(when_offline));
     let request = Request::Act { rule, edge, action, when_offline };
     answer::respond(&app.change(caller, dry_run, request).await?)
 }

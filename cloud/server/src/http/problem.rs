@@ -246,9 +246,9 @@ impl From<StoreError> for Problem {
     }
 }
 
-/// The problem of a refusal.
-pub(super) fn of_rejection(rejection: &Rejection) -> Problem {
-    let kind = match rejection {
+/// The kind of problem that a rejection is.
+pub(super) fn kind_of(rejection: &Rejection) -> Kind {
+    match rejection {
         Rejection::NoSuchRule(_) => Kind::UnknownRule,
         Rejection::NoSuchEdge(_) => Kind::UnknownEdge,
         Rejection::NoSuchPlacement { .. } => Kind::UnknownPlacement,
@@ -266,8 +266,12 @@ pub(super) fn of_rejection(rejection: &Rejection) -> Problem {
         Rejection::KeyReused => Kind::KeyReused,
         Rejection::Superseded { .. } => Kind::Superseded,
         Rejection::NothingToConfirm(_) => Kind::NothingToConfirm,
-    };
-    let mut problem = Problem::new(kind, rejection.to_string());
+    }
+}
+
+/// The problem of a refusal.
+pub(super) fn of_rejection(rejection: &Rejection) -> Problem {
+    let mut problem = Problem::new(kind_of(rejection), rejection.to_string());
     match rejection {
         Rejection::Invalid(problems) => problem.0.errors = field_errors(problems),
         Rejection::InvalidOnEdge { edge, problems, .. } => {
