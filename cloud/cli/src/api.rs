@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use tidegate_model::placement::{Action, Allowed, IssueState, Link, RunState};
 
-use crate::client::ClientError;
+use crate::client::{ClientError, Problem};
 
 /// Reads an object of the API.
 ///
@@ -232,6 +232,16 @@ pub struct Broker {
     /// Why not.
     #[serde(default)]
     pub detail: Option<String>,
+}
+
+/// What became of an action on one of many placements.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ActedOn {
+    /// The operation; `None`: it was so already, or it was refused.
+    pub operation: Option<InFlight>,
+    /// Why it was refused.
+    #[serde(default)]
+    pub problem: Option<Problem>,
 }
 
 /// What the server answers to an action.

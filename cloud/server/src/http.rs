@@ -98,17 +98,7 @@ pub(crate) struct Parts {
 
 impl App {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts {
-            core,
-            store,
-            admin,
-            events,
-            broker,
-            broker_stats,
-            metrics,
-            access,
-            stopping,
-        } = parts;
+        let Parts { core, store, admin, events, broker, broker_stats, metrics, access, stopping } = parts;
         let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
         let exports = Arc::new(Semaphore::new(export::MAX_EXPORTS));
         let limits = Arc::new(Limits::new(access));

@@ -19,6 +19,8 @@ use tidegate_e2e::rule::Rule;
 
 /// Requests of operators at a time.
 const OPERATORS: usize = 8;
+/// Placements of one request, as the command line has it.
+const TARGETS: usize = 250;
 /// Commands measured one by one at the most.
 const SINGLES: usize = 1_000;
 /// How long a quiet fleet is watched.
@@ -150,12 +152,19 @@ async fn prepare(controller: &Controller, api: &Api, dir: &Path, edges: usize) -
     made.clone()
 }
 
-/// One action on every placement, as fast as the API takes it; the time until the controller has the last result on disk.
+/// One action on every placement, as `tidegate sync --all` sends it; the time until the controller has the last result on
+/// disk.
 async fn everywhere(api: &Api, fleet: &mut Fleet, edges: usize, action: &'static str) -> Duration {
     while fleet.told.try_recv().is_ok() {}
     let began = Instant::now();
-    let asked = for_each(api, edges, OPERATORS, move |mut client, index| async move {
-        client.ok("POST", &format!("/placements/{RULE}/gw-{index}/{action}"), "", "").await;
+    let requests = edges.div_ceil(TARGETS);
+    let asked = for_each(api, requests, 1, move |mut client, request| async move {
+        let indices = request * TARGETS..edges.min((request + 1) * TARGETS);
+        let targets: Vec<_> =
+            indices.map(|index| serde_json::json!({ "rule": RULE, "edge": format!("gw-{index}") })).collect();
+        let body = serde_json::json!({ "action": action, "targets": targets });
+        let answer = client.ok("POST", "/actions", "", &body.to_string()).await;
+        assert!(answer.contains("\"refused\":0"), "{answer}");
         client
     });
     let settled = all(fleet, edges, |told| matches!(told, Told::Settled), LIMIT);

@@ -60,7 +60,7 @@ impl Mosquitto {
         let logs: String = logs.iter().map(|kind| format!("log_type {kind}\n")).collect();
         // It may read its files as the user who runs the tests.
         let text = format!(
-            "user root\nlistener {} {}\npersistence false\nlog_dest stderr\n{logs}{access}",
+            "user root\nlistener {} {}\npersistence false\nset_tcp_nodelay true\nlog_dest stderr\n{logs}{access}",
             address.port(),
             address.ip()
         );

@@ -72,7 +72,7 @@ static DONE: AtomicU64 = AtomicU64::new(0);
 fn plan() -> Option<&'static (PathBuf, Plan)> {
     PLAN.get_or_init(|| {
         let dir = PathBuf::from(std::env::var_os(DIR)?);
-        let plan = if let Some(kill) = std::env::var(KILL).ok() {
+        let plan = if let Ok(kill) = std::env::var(KILL) {
             match kill.split_once(' ')? {
                 ("before", number) => Plan::KillBefore(number.parse().ok()?),
                 (_, number) => Plan::KillAfter(number.parse().ok()?),

@@ -6,7 +6,7 @@ use tidegate_model::placement::Action;
 use super::follow::{Wanted, follow};
 use super::judge::Verdict;
 use super::{Session, dry_run, targets};
-use crate::api::{self, Acted, Placement};
+use crate::api::{self, Acted, ActedOn, InFlight, Placement};
 use crate::args::{ActArgs, Goal, IssueArgs, RunArgs, SyncArgs, WhenOffline};
 use crate::client::{Call, ClientError, segment, with_query};
 use crate::failure::{Exit, Failure};
@@ -15,6 +15,8 @@ use crate::prompt;
 
 /// Above this many placements a yes is not enough: the number has to be repeated.
 const TIER_2: usize = 50;
+/// Placements of one request (the API takes 500).
+const MANY: usize = 250;
 /// Above this many placements an interrupted wait names one command for all.
 const WATCH_LINES: usize = 3;
 /// Placements that a question names.
@@ -24,6 +26,21 @@ const NAMED: usize = 3;
 struct Step {
     action: Action,
     placement: Placement,
+}
+
+impl Step {
+    fn shown(&self) -> String {
+        format!("{} on {}", self.placement.rule, self.placement.edge)
+    }
+
+    fn wanted(self, operation: Option<InFlight>) -> Wanted {
+        Wanted {
+            rule: self.placement.rule,
+            edge: self.placement.edge,
+            goal: goal(self.action),
+            operation: operation.map(|operation| operation.id),
+        }
+    }
 }
 
 /// `issue`
@@ -102,26 +119,34 @@ async fn act(session: &Session, steps: Vec<Step>, args: &ActArgs) -> Result<Exit
     }
     let all = steps.len();
     let (mut wanted, mut failed, mut answers) = (Vec::new(), Vec::new(), Vec::new());
-    for Step { action, placement } in steps {
-        match send(session, action, &placement, args).await {
-            Ok(answer) => {
-                let acted: Acted = api::read(if args.dry_run { &answer["answer"] } else { &answer })?;
-                if args.dry_run {
-                    session.out.note(dry_run::action(action, &acted, &answer));
-                } else {
-                    told(session, action, &acted);
-                }
-                answers.push(answer);
-                wanted.push(Wanted {
-                    rule: placement.rule,
-                    edge: placement.edge,
-                    goal: goal(action),
-                    operation: acted.operation.map(|operation| operation.id),
-                });
+    if all > 1 && !args.dry_run {
+        for (step, answer) in send_many(session, steps, args).await? {
+            let item: ActedOn = api::read(&answer)?;
+            if let Some(problem) = item.problem {
+                failed.push((step.shown(), ClientError::Refused(Box::new(problem))));
+                continue;
             }
-            // Without a server the others fail alike.
-            Err(error @ ClientError::Unreachable { .. }) => return Err(error.into()),
-            Err(error) => failed.push((format!("{} on {}", placement.rule, placement.edge), error)),
+            told(session, step.action, &step.placement, item.operation.as_ref());
+            answers.push(answer);
+            wanted.push(step.wanted(item.operation));
+        }
+    } else {
+        for step in steps {
+            match send(session, &step, args).await {
+                Ok(answer) => {
+                    let acted: Acted = api::read(if args.dry_run { &answer["answer"] } else { &answer })?;
+                    if args.dry_run {
+                        session.out.note(dry_run::action(step.action, &acted, &answer));
+                    } else {
+                        told(session, step.action, &acted.placement, acted.operation.as_ref());
+                    }
+                    answers.push(answer);
+                    wanted.push(step.wanted(acted.operation));
+                }
+                // Without a server the others fail alike.
+                Err(error @ ClientError::Unreachable { .. }) => return Err(error.into()),
+                Err(error) => failed.push((step.shown(), error)),
+            }
         }
     }
     if !session.out.for_people() {
@@ -226,12 +251,35 @@ fn confirm(session: &Session, steps: &[Step], args: &ActArgs) -> Result<(), Fail
     prompt::confirm(&session.out, &question, session.yes)
 }
 
-async fn send(
+/// Sends the steps of each action together, as many in a request as the API takes; gives what became of each.
+async fn send_many(
     session: &Session,
-    action: Action,
-    placement: &Placement,
+    mut steps: Vec<Step>,
     args: &ActArgs,
-) -> Result<Value, ClientError> {
+) -> Result<Vec<(Step, Value)>, ClientError> {
+    let mut all = Vec::with_capacity(steps.len());
+    // Stable: within an action the order stays as it was asked for.
+    steps.sort_by_key(|step| step.action);
+    while let Some(first) = steps.first() {
+        let action = first.action;
+        let count = steps.iter().take(MANY).take_while(|step| step.action == action).count();
+        let rest = steps.split_off(count);
+        let named = |step: &Step| json!({ "rule": step.placement.rule, "edge": step.placement.edge });
+        let targets: Vec<Value> = steps.iter().map(named).collect();
+        let mut body = json!({ "action": action, "targets": targets });
+        if let WhenOffline::Queue = args.when_offline {
+            body["when_offline"] = json!("queue");
+        }
+        let mut answer = session.client.send(Call::post("/actions", &body)).await?.body;
+        let items = answer["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        all.extend(steps.into_iter().zip(items));
+        steps = rest;
+    }
+    Ok(all)
+}
+
+async fn send(session: &Session, step: &Step, args: &ActArgs) -> Result<Value, ClientError> {
+    let Step { action, placement } = step;
     let word = action.as_str().replace('_', "-");
     let path = format!("/placements/{}/{}/{word}", segment(&placement.rule), segment(&placement.edge));
     let path = if args.dry_run { with_query(&path, &[("dry_run", "true")]) } else { path };
@@ -242,13 +290,13 @@ async fn send(
     Ok(session.client.send(Call::post(path, &body)).await?.body)
 }
 
-fn told(session: &Session, action: Action, acted: &Acted) {
-    let Placement { rule, edge, version, edge_version, .. } = &acted.placement;
+fn told(session: &Session, action: Action, placement: &Placement, operation: Option<&InFlight>) {
+    let Placement { rule, edge, version, edge_version, .. } = placement;
     let version = match (action, edge_version) {
         (Action::Issue | Action::IssueAgain | Action::Sync, _) | (_, None) => *version,
         (Action::Start | Action::Stop, Some(on_edge)) => *on_edge,
     };
-    session.out.note(match &acted.operation {
+    session.out.note(match operation {
         None => format!("{rule} on {edge}: it is so already, nothing was sent"),
         Some(operation) if operation.queued => {
             format!("{rule} on {edge}: {action} of v{version} is queued until the edge returns (7 days)")

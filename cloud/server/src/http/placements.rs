@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
-use tidegate_cloud_core::{PlacementFilter, PlacementView, Rejection, Request, WhenOffline};
+use tidegate_cloud_core::{MAX_TARGETS, PlacementFilter, PlacementView, Rejection, Request, WhenOffline};
 use tidegate_model::ids::{EdgeId, RuleName};
 use tidegate_model::placement::{Action, IssueState, RunState};
 
@@ -16,7 +16,7 @@ use super::caller::{Caller, Path, edge_id, rule_name};
 use super::kind::Kind;
 use super::page::{Page, total};
 use super::params::Params;
-use super::problem::Problem;
+use super::problem::{FieldError, Problem};
 use super::rules::{ISSUE_STATES, RUN_STATES, no_such_rule};
 use super::{App, ROLE, answer, body};
 
@@ -178,6 +178,13 @@ pub(super) async fn act_on_many(
     let dry_run = params.flag("dry_run");
     params.finish()?;
     let ActOnMany { action, targets, when_offline } = body::json(&headers, body).await?;
+    if targets.len() > MAX_TARGETS {
+        let detail = format!(
+            "{} placements are too many for one request; send {MAX_TARGETS} at a time",
+            targets.len()
+        );
+        return Err(Problem::invalid(vec![FieldError::field("/targets", "too-many", detail)]));
+    }
     let targets = targets.into_iter().map(|target| (target.rule, target.edge)).collect();
     let request = Request::ActOnMany { targets, action, when_offline: Offline::meant(when_offline) };
     answer::respond(&app.change(caller, dry_run, request).await?)

@@ -36,6 +36,39 @@ async fn a_rule_is_placed_listed_and_taken_off() {
 }
 
 #[tokio::test]
+async fn one_action_on_many_placements_tells_what_became_of_each() {
+    let api = Api::start().await;
+    api.create("a").await;
+    for edge in ["gw-1", "gw-2"] {
+        api.post("/edges", &json!({ "id": edge })).await.ok(201);
+        api.call("PUT", &format!("/rules/a/placements/{edge}"), &[], "").await.ok(201);
+    }
+    let on = |edges: &[&str]| edges.iter().map(|e| json!({ "rule": "a", "edge": e })).collect::<Vec<_>>();
+    let ask = json!({ "action": "issue", "targets": on(&["gw-2", "gw-9", "gw-1"]), "when_offline": "queue" });
+
+    let rehearsed = api.post("/actions?dry_run=true", &ask).await.ok(200).json();
+    assert_eq!((&rehearsed["answer"]["begun"], &rehearsed["affected_total"]), (&json!(2), &json!(2)));
+    assert!(api.get("/placements/a/gw-1").await.json()["in_flight"].is_null());
+
+    let answer = api.post("/actions", &ask).await.ok(200).json();
+    assert_eq!((&answer["begun"], &answer["already"], &answer["refused"]), (&json!(2), &json!(0), &json!(1)));
+    let edges: Vec<_> = answer["items"].as_array().unwrap().iter().map(|item| &item["edge"]).collect();
+    assert_eq!(edges, ["gw-2", "gw-9", "gw-1"], "the order in which they were named");
+    assert_eq!(answer["items"][1]["problem"]["code"], "UNKNOWN_EDGE");
+    let placement = api.get("/placements/a/gw-1").await.json();
+    assert_eq!(placement["in_flight"]["id"], answer["items"][2]["operation"]["id"]);
+
+    let refused =
+        api.post("/actions", &json!({ "action": "sync", "targets": on(&["gw-1"]) })).await.ok(200).json();
+    assert_eq!((&refused["refused"], &refused["items"][0]["operation"]), (&json!(1), &json!(null)));
+    api.post("/actions", &json!({ "action": "deploy", "targets": [] })).await.problem(422, "BAD_REQUEST");
+    let too_many = vec!["gw-1"; tidegate_cloud_core::MAX_TARGETS + 1];
+    api.post("/actions", &json!({ "action": "stop", "targets": on(&too_many) }))
+        .await
+        .problem(422, "BAD_REQUEST");
+}
+
+#[tokio::test]
 async fn c05_an_action_on_an_edge_that_is_offline_is_refused_or_queued() {
     let api = Api::start().await;
     api.create("a").await;
