@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::settings::AgentConfig;
+use crate::settings::{AgentConfig, Controller};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Seconds from the first SYN to CONNACK.
@@ -75,6 +75,7 @@ impl CloudSession {
     /// Begins to connect. Each event comes with the session's id.
     pub fn dial(
         config: &AgentConfig,
+        controller: &Controller,
         sid: SessionId,
         will: Vec<u8>,
         events: mpsc::Sender<(SessionId, CloudEvent)>,
@@ -88,8 +89,8 @@ impl CloudSession {
         };
         let mut options = MqttOptions::new(
             topics.client_id(&config.name),
-            config.controller.host.clone(),
-            config.controller.port,
+            controller.address.host.clone(),
+            controller.address.port,
         );
         let packet = MAX_ENVELOPE_BYTES + PACKET_OVERHEAD;
         options
@@ -100,8 +101,8 @@ impl CloudSession {
             .set_request_channel_capacity(REQUESTS)
             .set_manual_acks(false)
             .set_last_will(LastWill::new(names.presence.clone(), will, QoS::AtLeastOnce, true));
-        if let Some(password) = &config.password {
-            options.set_credentials(config.username.clone(), password.reveal());
+        if let Some(password) = &controller.password {
+            options.set_credentials(controller.username.clone(), password.reveal());
         }
         let (client, mut eventloop) = AsyncClient::new(options, REQUESTS);
         let mut network = NetworkOptions::new();

@@ -11,16 +11,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate_edge_core::{Drops, LinkView, LocalAction, LocalAnswer, RuleView};
+use tidegate_edge_core::{Drops, FileTrouble, LinkView, LocalAction, LocalAnswer, RuleView, SiteRule};
 use tidegate_model::code::Code;
 use tidegate_model::ids::{EdgeId, SessionId};
+use tidegate_model::limits::MAX_RULE_TEXT_BYTES;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Longest line of a request, in bytes.
-const MAX_REQUEST_BYTES: u64 = 4 * 1024;
+use crate::rules_dir;
+
+/// Longest line of a request, in bytes: a rule's text as a JSON string, in which a line break takes two bytes.
+const MAX_REQUEST_BYTES: u64 = 2 * MAX_RULE_TEXT_BYTES as u64 + 8 * 1024;
 /// Longest line of an answer, in bytes: every rule with its counters.
 const MAX_ANSWER_BYTES: u64 = 4 << 20;
 /// Clients at the same time.
@@ -52,6 +55,40 @@ pub enum Request {
         /// Which.
         rule: String,
     },
+    /// Keep and run a rule of this site.
+    Apply {
+        /// The rule as TOML, without its password.
+        rule: Hidden,
+        /// Its password.
+        password: Option<Hidden>,
+    },
+    /// Remove a rule of this site, by name or id.
+    Remove {
+        /// Which.
+        rule: String,
+        /// Also if messages wait in its queue.
+        discard: bool,
+    },
+}
+
+/// A text that may be secret: `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hidden(pub String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("******")
+    }
+}
+
+impl Request {
+    /// The request to apply this rule.
+    #[must_use]
+    pub fn apply(rule: &SiteRule) -> Self {
+        let password = rule.password.as_ref().map(|password| Hidden(password.reveal().to_owned()));
+        Self::Apply { rule: Hidden(rule.rule.canonical_toml()), password }
+    }
 }
 
 /// How the agent is.
@@ -65,8 +102,8 @@ pub struct Status {
     pub link: LinkView,
     /// The last session that was tried.
     pub session: SessionId,
-    /// Address of the controller's broker.
-    pub controller: String,
+    /// Address of the controller's broker; `None`: this agent runs alone.
+    pub controller: Option<String>,
     /// Highest controller epoch that was accepted.
     pub controller_epoch: u64,
     /// Where devices connect.
@@ -75,6 +112,21 @@ pub struct Status {
     pub rules: usize,
     /// Messages of the controller that had no effect.
     pub drops: Drops,
+    /// Where the site's own rules stand.
+    pub rules_dir: Option<PathBuf>,
+    /// Why that directory cannot be read now.
+    pub rules_dir_trouble: Option<String>,
+    /// How many of its files are in trouble; [`Rules`] tells which.
+    pub file_troubles: usize,
+}
+
+/// What the agent holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Every rule, by name.
+    pub items: Vec<RuleView>,
+    /// Files of the rules directory without effect, or not all of it.
+    pub file_troubles: Vec<FileTrouble>,
 }
 
 /// An answer, one line.
@@ -82,9 +134,9 @@ pub struct Status {
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// To [`Request::Status`].
-    Status(Status),
-    /// To [`Request::Rules`], by name.
-    Rules(Vec<RuleView>),
+    Status(Box<Status>),
+    /// To [`Request::Rules`].
+    Rules(Rules),
     /// A start or stop is on disk; `false`: it was so already.
     Done {
         /// Whether anything changed.
@@ -105,13 +157,15 @@ pub(crate) enum Ask {
     Status(oneshot::Sender<Reply>),
     Rules(oneshot::Sender<Reply>),
     Act { rule: String, action: LocalAction, reply: oneshot::Sender<Reply> },
+    Apply { rule: Box<SiteRule>, reply: oneshot::Sender<Reply> },
+    Remove { rule: String, discard: bool, reply: oneshot::Sender<Reply> },
 }
 
 /// The loop's answer.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    Status(Status),
-    Rules(Vec<RuleView>),
+    Status(Box<Status>),
+    Rules(Rules),
     Acted(LocalAnswer),
 }
 
@@ -123,7 +177,7 @@ impl From<Reply> for Answer {
             Reply::Acted(LocalAnswer::Done) => Self::Done { changed: true },
             Reply::Acted(LocalAnswer::Already) => Self::Done { changed: false },
             Reply::Acted(LocalAnswer::Refused(why)) => {
-                Self::Error { code: Code::UnknownRule, detail: why.to_string() }
+                Self::Error { code: why.code(), detail: why.to_string() }
             }
         }
     }
@@ -212,6 +266,11 @@ async fn ask(request: Request, asks: &mpsc::Sender<Ask>) -> Answer {
         Request::Rules => Ask::Rules(reply),
         Request::Start { rule } => Ask::Act { rule, action: LocalAction::Start, reply },
         Request::Stop { rule } => Ask::Act { rule, action: LocalAction::Stop, reply },
+        Request::Apply { rule, password } => match rules_dir::rule_of(&rule.0, password.map(|p| p.0)) {
+            Ok(rule) => Ask::Apply { rule: Box::new(rule), reply },
+            Err(detail) => return Answer::Error { code: Code::InvalidConfig, detail },
+        },
+        Request::Remove { rule, discard } => Ask::Remove { rule, discard, reply },
     };
     let busy = || Answer::Error {
         code: Code::Busy,

@@ -39,6 +39,16 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
+    /// The port for metrics.
+    #[error(
+        "serving metrics on {address}: {source}; choose another address with metrics = \"127.0.0.1:PORT\""
+    )]
+    Metrics {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(String),

@@ -9,6 +9,7 @@
 //! controller <-> cloud session <-> the loop (core, store) <- control socket
 //! ```
 
+mod asks;
 mod bridges;
 mod clock;
 mod cloud;
@@ -17,6 +18,9 @@ mod effects;
 mod error;
 mod intake;
 mod local;
+mod metrics;
+mod pulse;
+mod rules_dir;
 mod run;
 pub mod settings;
 mod startup;
@@ -25,6 +29,8 @@ mod store;
 pub mod bridge;
 
 pub use error::RunError;
-pub use run::{Gateway, run};
+pub use pulse::Pulse;
+pub use rules_dir::{Reload, check as check_rules, located, read_rule};
+pub use run::Gateway;
 pub use settings::AgentConfig;
 pub use store::StoreError;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_broker::{Broker, Health};
-use tidegate_edge_core::{Agent, BridgeEvent, Effect, Input, LocalAnswer, Output, ReplyId};
+use tidegate_edge_core::{Agent, BridgeEvent, Effect, Input, Output, ReplyId};
 use tidegate_model::ids::SessionId;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -17,9 +17,12 @@ use crate::bridge::Notice;
 use crate::bridges::Bridges;
 use crate::clock::Clock;
 use crate::cloud::{CloudEvent, CloudSession, Inbox};
-use crate::control::{self, Ask, Reply, Status};
+use crate::control::{self, Ask, Reply};
 use crate::effects::{Performed, perform_on_bridges};
 use crate::error::RunError;
+use crate::metrics;
+use crate::pulse::Pulse;
+use crate::rules_dir::{Change, Reload};
 use crate::settings::AgentConfig;
 use crate::store::Store;
 
@@ -46,15 +49,14 @@ pub struct Gateway {
     pub(crate) replies: BTreeMap<ReplyId, oneshot::Sender<Reply>>,
     pub(crate) last_reply: u64,
     pub(crate) control: control::Server,
+    pub(crate) metrics: Option<metrics::Server>,
+    /// Changes of the rules directory; of no directory there are none.
+    pub(crate) rule_changes: mpsc::Receiver<Change>,
+    /// Why the rules directory cannot be read, if so.
+    pub(crate) rules_dir_trouble: Option<String>,
+    pub(crate) reload: Arc<Reload>,
+    pub(crate) pulse: Arc<Pulse>,
     pub(crate) lock: File,
-}
-
-/// Runs an agent until `stop`, or until it cannot go on. Ends within 2 s of `stop`.
-///
-/// # Errors
-/// [`RunError`]: what could not be opened or written, and what to do.
-pub async fn run(config: AgentConfig, stop: CancellationToken) -> Result<(), RunError> {
-    Box::pin(Gateway::open(config)).await?.run(stop).await
 }
 
 impl Gateway {
@@ -64,7 +66,25 @@ impl Gateway {
         self.broker.local_addr()
     }
 
-    /// Runs until `stop`, or until it cannot go on.
+    /// Reads the rules directory at once, and tries again what failed there; `None`: there is no such directory.
+    #[must_use]
+    pub fn reload(&self) -> Option<Arc<Reload>> {
+        self.config.rules_dir.as_ref().map(|_| Arc::clone(&self.reload))
+    }
+
+    /// Whether its loop goes round.
+    #[must_use]
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
+    /// Where counters are served, if they are.
+    #[must_use]
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(metrics::Server::address)
+    }
+
+    /// Runs until `stop`, or until it cannot go on. Ends within 2 s of `stop`.
     ///
     /// # Errors
     /// [`RunError::Store`] when a decision cannot be made durable, [`RunError::Unhealthy`] when the local broker is stuck.
@@ -86,6 +106,8 @@ impl Gateway {
                 Some((sid, event)) = self.cloud.recv() => self.on_cloud(sid, event),
                 Some(notice) = self.notices.recv() => self.on_notice(notice),
                 Some(ask) = self.asks.recv() => self.on_ask(ask),
+                Some(change) = self.rule_changes.recv() => self.on_rules_dir(change),
+                () = self.pulse.wanted() => Vec::new(),
                 _ = sampling.tick() => self.sample(),
                 Ok(()) = health.changed() => {
                     if let Health::Unhealthy(why) = &*health.borrow_and_update() {
@@ -94,12 +116,17 @@ impl Gateway {
                     continue;
                 }
             };
+            let is_reload = inputs.iter().any(|input| matches!(input, Input::RuleFiles { again: true, .. }));
             self.handle_all(inputs.into()).await?;
+            if is_reload {
+                self.reload.done();
+            }
+            self.pulse.beat();
         }
     }
 
     /// What every rule has moved until now: before anything that may report a run state.
-    fn sample(&self) -> Vec<Input> {
+    pub(crate) fn sample(&self) -> Vec<Input> {
         let all = self.bridges.counters();
         all.into_iter().map(|(rule, counters)| Input::Counters { rule, counters }).collect()
     }
@@ -147,51 +174,22 @@ impl Gateway {
         counters.into_iter().chain([Input::Bridge { rule, order, event }]).collect()
     }
 
-    fn on_ask(&mut self, ask: Ask) -> Vec<Input> {
-        match ask {
-            Ask::Status(reply) => {
-                let status = Status {
-                    edge: self.config.name.clone(),
-                    version: env!("CARGO_PKG_VERSION").to_owned(),
-                    link: self.agent.link(),
-                    session: self.agent.session(),
-                    controller: self.config.controller.to_string(),
-                    controller_epoch: self.agent.highest_ce(),
-                    local: self.local_addr(),
-                    rules: self.agent.rules().count(),
-                    drops: self.agent.drops(),
-                };
-                // Whoever asked may be gone.
-                let _ = reply.send(Reply::Status(status));
+    /// What the rules directory holds now.
+    fn on_rules_dir(&mut self, change: Change) -> Vec<Input> {
+        match change {
+            Change::Read { contents, again } => {
+                let count = contents.files.len();
+                tracing::info!(files = count, "the rules directory is taken up");
+                self.rules_dir_trouble = None;
+                let files = Input::RuleFiles { files: contents.files, again };
+                self.sample().into_iter().chain([files]).collect()
+            }
+            Change::Unreadable(why) => {
+                tracing::error!(%why, "the rules stay as they are");
+                self.rules_dir_trouble = Some(why);
+                self.reload.done();
                 Vec::new()
             }
-            Ask::Rules(reply) => {
-                let mut rules: Vec<_> = self.agent.rules().collect();
-                rules.sort_by(|a, b| a.name.cmp(&b.name));
-                for view in &mut rules {
-                    if let Some(counters) = self.bridges.counters_of(view.rule) {
-                        view.counters = counters;
-                    }
-                }
-                let _ = reply.send(Reply::Rules(rules));
-                Vec::new()
-            }
-            Ask::Act { rule, action, reply } => match self.agent.rule_named(&rule) {
-                Some(id) => {
-                    self.last_reply += 1;
-                    let number = ReplyId(self.last_reply);
-                    self.replies.insert(number, reply);
-                    self.sample()
-                        .into_iter()
-                        .chain([Input::Local { rule: id, action, reply: number }])
-                        .collect()
-                }
-                None => {
-                    let refusal = tidegate_edge_core::LocalRefusal::UnknownRule;
-                    let _ = reply.send(Reply::Acted(LocalAnswer::Refused(refusal)));
-                    Vec::new()
-                }
-            },
         }
     }
 
@@ -217,7 +215,12 @@ impl Gateway {
         };
         match effect {
             Effect::Dial { sid, will } => {
-                self.session = Some(CloudSession::dial(&self.config, sid, will, self.cloud_events.clone()));
+                let events = self.cloud_events.clone();
+                self.session = self
+                    .config
+                    .controller
+                    .as_ref()
+                    .map(|controller| CloudSession::dial(&self.config, controller, sid, will, events));
             }
             Effect::HangUp { sid } => {
                 self.session.take_if(|session| session.sid == sid);

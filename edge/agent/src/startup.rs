@@ -1,10 +1,10 @@
 //! From settings to a gateway that devices can connect to, in the one order that loses nothing: the directory's lock, the
 //! store, queues and taps, and only then the local broker.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidegate_edge_core::{Agent, Input, Output, Setup};
@@ -19,6 +19,9 @@ use crate::effects::{Performed, perform_on_bridges};
 use crate::error::RunError;
 use crate::intake::Intake;
 use crate::local::{self, BrokerSlot};
+use crate::metrics;
+use crate::pulse::Pulse;
+use crate::rules_dir::{self, Change, Reload};
 use crate::run::Gateway;
 use crate::settings::AgentConfig;
 use crate::store::{Opened, Store, StoreError};
@@ -53,9 +56,11 @@ impl Gateway {
             );
         }
         let setup = Setup {
-            agent: semver::Version::parse(env!("CARGO_PKG_VERSION"))
-                .expect("cargo checks the version of a package"),
-            features: Feature::ALL.iter().map(|feature| feature.as_str().to_owned()).collect(),
+            edge: config.name.clone(),
+            account: config.account.clone(),
+            has_controller: config.controller.is_some(),
+            agent: software(),
+            features: features(),
             policy: config.policy.clone(),
             boot,
             seed,
@@ -83,7 +88,16 @@ impl Gateway {
         let broker = Arc::new(local::start(config.listen, &config.local, &state, intake).await?);
         slot.fill(&broker);
         let (cloud_events, cloud) = mpsc::channel(MAX_CLOUD_EVENTS);
+        let (rule_changes_sender, rule_changes) = mpsc::channel(1);
         let (ask_sender, asks) = mpsc::channel(MAX_ASKS);
+        let metrics = match config.metrics {
+            Some(address) => Some(
+                metrics::Server::start(address, ask_sender.clone())
+                    .await
+                    .map_err(|source| RunError::Metrics { address, source })?,
+            ),
+            None => None,
+        };
         let path = control::socket_path(&config.data_dir);
         let control =
             control::Server::start(&path, ask_sender).map_err(|source| RunError::Control { path, source })?;
@@ -103,14 +117,55 @@ impl Gateway {
             replies: BTreeMap::new(),
             last_reply: 0,
             control,
+            metrics,
+            rule_changes,
+            rules_dir_trouble: None,
+            reload: Arc::new(Reload::default()),
+            pulse: Arc::new(Pulse::default()),
             lock,
         };
         for effect in later {
             inputs.extend(gateway.perform(effect).await);
         }
         gateway.handle_all(inputs).await?;
+        if let Some(dir) = gateway.config.rules_dir.clone() {
+            gateway.open_rules_dir(dir, rule_changes_sender).await?;
+        }
         Ok(gateway)
     }
+}
+
+impl Gateway {
+    /// Takes up the rules directory as it is, and watches it from now on.
+    async fn open_rules_dir(&mut self, dir: PathBuf, changes: mpsc::Sender<Change>) -> Result<(), RunError> {
+        let place = dir.clone();
+        let read = tokio::task::spawn_blocking(move || rules_dir::read(&place)).await;
+        let first = match read.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(contents) => {
+                let files = contents.files.clone();
+                let inputs = self.sample().into_iter().chain([Input::RuleFiles { files, again: true }]);
+                self.handle_all(inputs.collect()).await?;
+                Some(contents)
+            }
+            Err(why) => {
+                tracing::error!(%why, "the rules stay as they were");
+                self.rules_dir_trouble = Some(why);
+                None
+            }
+        };
+        tokio::spawn(rules_dir::watch(dir, first, Arc::clone(&self.reload), changes));
+        Ok(())
+    }
+}
+
+/// Version of this software.
+pub(crate) fn software() -> semver::Version {
+    semver::Version::parse(env!("CARGO_PKG_VERSION")).expect("cargo checks the version of a package")
+}
+
+/// Rule features that this agent runs.
+pub(crate) fn features() -> BTreeSet<String> {
+    Feature::ALL.iter().map(|feature| feature.as_str().to_owned()).collect()
 }
 
 fn random<const N: usize>() -> Result<[u64; N], RunError> {

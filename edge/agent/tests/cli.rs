@@ -59,6 +59,14 @@ fn settings_are_checked_and_printed_without_the_password() {
 }
 
 #[test]
+fn completion_and_manual_are_generated() {
+    for (args, word) in [(vec!["completion", "bash"], "COMPREPLY"), (vec!["man"], ".TH tidegate-edge")] {
+        let (code, out, err) = code_and_words(&tidegate_edge(&args));
+        assert!(code == 0 && out.contains(word), "{args:?}: {err}");
+    }
+}
+
+#[test]
 fn a_running_agent_answers_and_stops_on_a_signal() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let data = dir.path().join("data").display().to_string();

@@ -2,64 +2,14 @@
 
 mod site;
 
-use std::time::Duration;
-
-use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
-use site::{Controller, RULE, Side, Site, config, set};
+use rumqttc::Packet;
+use site::{Controller, Device, RULE, Side, Site, config, rule_text, set};
 use tidegate_broker::{Message, Qos};
 use tidegate_edge::control::{Answer, Request};
 use tidegate_edge::{Gateway, RunError};
 use tidegate_model::code::Code;
 use tidegate_model::placement::RunState;
 use tidegate_model::wire::{By, DesiredRun, Down, Up};
-use tokio::sync::mpsc;
-
-/// A device on the local broker: what it publishes, and what arrives under `commands/#`.
-struct Device {
-    client: AsyncClient,
-    events: mpsc::Receiver<Packet>,
-}
-
-impl Device {
-    async fn connect(at: std::net::SocketAddr) -> Self {
-        let mut options = MqttOptions::new("device", at.ip().to_string(), at.port());
-        options.set_keep_alive(Duration::from_secs(20));
-        let (client, mut eventloop) = AsyncClient::new(options, 64);
-        let (sender, events) = mpsc::channel(256);
-        tokio::spawn(async move {
-            while let Ok(event) = eventloop.poll().await {
-                if let Event::Incoming(packet) = event
-                    && sender.send(packet).await.is_err()
-                {
-                    return;
-                }
-            }
-        });
-        let mut device = Self { client, events };
-        device.client.subscribe("commands/#", QoS::AtLeastOnce).await.expect("the client is there");
-        device.until("SUBACK", |packet| matches!(packet, Packet::SubAck(_))).await;
-        device
-    }
-
-    async fn until(&mut self, what: &str, is: impl Fn(&Packet) -> bool) -> Packet {
-        let search = async {
-            loop {
-                let packet = self.events.recv().await.expect("the device stays connected");
-                if is(&packet) {
-                    return packet;
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), search)
-            .await
-            .unwrap_or_else(|_| panic!("no {what} in time"))
-    }
-
-    async fn publish(&mut self, topic: &str, payload: &str) {
-        self.client.publish(topic, QoS::AtLeastOnce, false, payload).await.expect("the client is there");
-        self.until("PUBACK", |packet| matches!(packet, Packet::PubAck(_))).await;
-    }
-}
 
 async fn arrives(remote: &Side, payload: &str) {
     let topic =
@@ -69,7 +19,10 @@ async fn arrives(remote: &Side, payload: &str) {
 
 /// Issued at generation 1 and running.
 async fn issued(dir: &std::path::Path, controller: &mut Controller, remote: &Side) -> Site {
-    let site = Site::start(dir, controller.side.addr()).await;
+    issued_on(Site::start(dir, controller.side.addr()).await, controller, remote).await
+}
+
+async fn issued_on(site: Site, controller: &mut Controller, remote: &Side) -> Site {
     controller.welcome().await;
     controller.send(&Down::Set(Box::new(set(1, remote.addr(), DesiredRun::Running))), None).await;
     let received =
@@ -163,6 +116,86 @@ async fn messages_wait_for_a_remote_broker_that_is_away_over_a_restart_of_the_ag
         (reported || listed).then_some(())
     });
     running.await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m1_data_flows_from_a_rule_file_without_a_controller_and_is_counted_for_monitors() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = dir.path().join("rules");
+    std::fs::create_dir(&rules).unwrap();
+    let remote = Side::start().await;
+    std::fs::write(rules.join("camera.toml"), rule_text(remote.addr())).unwrap();
+    let alone = tidegate_edge::AgentConfig {
+        controller: None,
+        rules_dir: Some(rules.clone()),
+        metrics: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
+        ..config(&dir.path().join("data"), remote.addr())
+    };
+    let site = Site::with(alone.clone()).await;
+    site.until("running", |rule| rule.run.state == RunState::Running).await;
+    let mut device = Device::connect(site.local).await;
+    device.publish("sensors/t1", "21.5").await;
+    arrives(&remote, "21.5").await;
+    remote.broker.publish(Message::new("commands/gw-7/valve", "open", Qos::AtLeastOnce), 0).await.unwrap();
+    device.until("a command", |packet| matches!(packet, Packet::Publish(_))).await;
+    site.until("both counted", |rule| (rule.counters.forwarded, rule.counters.received) == (1, 1)).await;
+    let text = site.metrics().await;
+    for line in [
+        "tidegate_edge_build_info{version=\"0.1.0\"} 1",
+        "tidegate_edge_rule_running{rule=\"camera-up\"} 1",
+        "tidegate_edge_bridge_connected{rule=\"camera-up\"} 1",
+        "tidegate_edge_rule_fault{rule=\"camera-up\"} 0",
+        "tidegate_edge_messages_total{rule=\"camera-up\",direction=\"forwarded\"} 1",
+        "tidegate_edge_messages_total{rule=\"camera-up\",direction=\"received\"} 1",
+        "tidegate_edge_queue_messages{rule=\"camera-up\"} 0",
+        "tidegate_edge_reconnects_total{rule=\"camera-up\"} 0",
+        "tidegate_edge_rule_files_in_trouble 0",
+        "# EOF",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line} in {text}");
+    }
+
+    // The remote broker goes away, a message waits, the file is removed: what waits is kept until the file is back.
+    let at = remote.addr();
+    remote.broker.stop().await;
+    site.until("a fault", |rule| rule.run.state == RunState::PausedFault).await;
+    device.publish("sensors/t1", "kept").await;
+    std::fs::rename(rules.join("camera.toml"), dir.path().join("camera.toml")).unwrap();
+    site.until("withdrawn", |rule| rule.withdrawn && rule.counters.queued == 1).await;
+    site.stop().await;
+    let remote = Side::at(at).await;
+    let site = Site::with(alone).await;
+    site.until("still withdrawn", |rule| rule.withdrawn).await;
+    std::fs::rename(dir.path().join("camera.toml"), rules.join("camera.toml")).unwrap();
+    arrives(&remote, "kept").await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m3_a_rule_that_the_cloud_manages_cannot_be_changed_on_site() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut controller, remote) = (Controller::start().await, Side::start().await);
+    let rules = dir.path().join("rules");
+    std::fs::create_dir(&rules).unwrap();
+    let config = tidegate_edge::AgentConfig {
+        rules_dir: Some(rules.clone()),
+        ..config(&dir.path().join("data"), controller.side.addr())
+    };
+    let site = issued_on(Site::with(config).await, &mut controller, &remote).await;
+    let file = dir.path().join("camera.toml");
+    std::fs::write(&file, rule_text(remote.addr())).unwrap();
+    let apply = Request::apply(&tidegate_edge::read_rule(&file).unwrap());
+    for request in [apply, Request::Remove { rule: "camera-up".into(), discard: true }] {
+        let answer = site.ask(request).await;
+        assert!(matches!(&answer, Answer::Error { code: Code::ManagedByCloud, .. }), "{answer:?}");
+    }
+    std::fs::rename(&file, rules.join("camera.toml")).unwrap();
+    site.until_rules("the trouble", |rules| {
+        rules.file_troubles.iter().any(|t| t.file == "camera.toml" && t.code == Code::ManagedByCloud)
+    })
+    .await;
+    site.until("running as issued", |rule| rule.rule == RULE && rule.run.state == RunState::Running).await;
     site.stop().await;
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use semver::Version;
-use tidegate_model::ids::RuleId;
+use tidegate_model::ids::{AccountId, EdgeId, RuleId};
 use tidegate_model::time::{Monotonic, Now};
 
 use crate::backoff::Backoff;
@@ -13,11 +13,18 @@ use crate::link::Link;
 use crate::policy::Policy;
 use crate::record::{Meta, Snapshot, Tombstone};
 use crate::rules::Rule;
+use crate::site::Files;
 use crate::view::Drops;
 
 /// What the shell says about itself and the site.
 #[derive(Debug, Clone)]
 pub struct Setup {
+    /// The gateway's name: fills `{edge}` in rules of the site.
+    pub edge: EdgeId,
+    /// Its account: fills `{account}` in rules of the site.
+    pub account: AccountId,
+    /// Whether there is a controller; without one the agent dials nobody and runs what the site wrote.
+    pub has_controller: bool,
     /// Version of the agent's software.
     pub agent: Version,
     /// Rule features that it can run.
@@ -41,6 +48,7 @@ pub struct Agent {
     pub(crate) backoff: Backoff,
     pub(crate) dice: Dice,
     pub(crate) drops: Drops,
+    pub(crate) files: Files,
     last_order: u64,
 }
 
@@ -103,6 +111,7 @@ impl Agent {
             link: Link::Idle,
             backoff: Backoff::new(),
             drops: Drops::default(),
+            files: Files::default(),
             last_order: 0,
         }
     }
@@ -122,6 +131,11 @@ impl Agent {
             Input::Bridge { rule, order, event } => self.on_bridge(rule, order, event, &mut turn),
             Input::Counters { rule, counters } => self.on_counters(rule, counters),
             Input::Local { rule, action, reply } => self.on_local(rule, action, reply, &mut turn),
+            Input::RuleFiles { files, again } => self.on_rule_files(files, again, &mut turn),
+            Input::ApplyRule { rule, reply } => self.on_apply_rule(&rule, reply, &mut turn),
+            Input::RemoveRule { rule, discard, reply } => {
+                self.on_remove_rule(rule, discard, reply, &mut turn);
+            }
             Input::Shutdown { reason } => self.on_shutdown(reason, &mut turn),
         }
         self.due_bridges(&mut turn);

@@ -8,6 +8,7 @@ use tidegate_model::wire::{By, DesiredRun, Fault};
 use crate::agent::{Agent, Turn};
 use crate::io::{Effect, LocalAction, LocalAnswer, LocalRefusal, ReplyId};
 use crate::orders::Ordered;
+use crate::record::OnSite;
 use crate::trial::{Sign, Verdict};
 
 impl Agent {
@@ -56,6 +57,7 @@ impl Agent {
     pub(crate) fn on_sign(&mut self, id: RuleId, sign: Sign, fault: Option<Fault>, by: By, turn: &mut Turn) {
         let Some(rule) = self.rules.get(&id) else { return };
         let target = rule.record.current().map(|held| held.target);
+        let author = rule.record.author();
         let verdict = rule.trial().judge(sign);
         let (state, fault) = match sign {
             Sign::Running => (RunState::Running, None),
@@ -71,13 +73,13 @@ impl Agent {
         match verdict {
             Verdict::Note => self.transition(id, state, fault, by, turn),
             Verdict::Answer => {
-                self.transition(id, state, fault, By::Cloud, turn);
+                self.transition(id, state, fault, author, turn);
                 self.finish(id, Code::Ok, target, String::new(), turn);
             }
             Verdict::Commit => {
                 self.commit(id, turn);
                 self.take_in(id, turn);
-                self.transition(id, state, fault, By::Cloud, turn);
+                self.transition(id, state, fault, author, turn);
                 self.finish(id, Code::Ok, target, String::new(), turn);
             }
             Verdict::Revert(code) => {
@@ -145,6 +147,10 @@ impl Agent {
             return LocalAnswer::Refused(LocalRefusal::UnknownRule);
         };
         let record = &mut rule.record;
+        if let Some(OnSite { file: Some(file), withdrawn: Some(_), .. }) = &record.site {
+            let (name, file) = (record.name.clone(), file.clone());
+            return LocalAnswer::Refused(LocalRefusal::Withdrawn { name, file });
+        }
         if record.current().is_none() {
             return LocalAnswer::Refused(LocalRefusal::NothingHere);
         }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use tidegate_model::ids::{RuleId, SessionId};
-use tidegate_model::rule::{Change, EdgeRule};
+use tidegate_model::code::Code;
+use tidegate_model::ids::{RuleId, RuleName, SessionId};
+use tidegate_model::limits::MAX_RULES_PER_EDGE;
+use tidegate_model::rule::{Change, EdgeRule, Secret, ValidRule};
 use tidegate_model::wire::{Counters, Fault, SecretValue};
 
 use crate::record::{Meta, RuleRecord, Tombstone};
@@ -56,6 +58,29 @@ pub enum Input {
         /// Comes back with the answer.
         reply: ReplyId,
     },
+    /// The rules that stand in files on site, all of them, whenever they may have changed.
+    RuleFiles {
+        /// Every file, by name.
+        files: Vec<RuleFile>,
+        /// Try again also what failed and was not changed: somebody asked for it, or the agent was just started.
+        again: bool,
+    },
+    /// Somebody on site applies a rule that stands in no file.
+    ApplyRule {
+        /// What was written.
+        rule: Box<SiteRule>,
+        /// Comes back with the answer.
+        reply: ReplyId,
+    },
+    /// Somebody on site removes a rule of the site.
+    RemoveRule {
+        /// The rule.
+        rule: RuleId,
+        /// Also if messages wait in its queue, which are lost then.
+        discard: bool,
+        /// Comes back with the answer.
+        reply: ReplyId,
+    },
     /// The process ends as planned: say bye, dial no more.
     Shutdown {
         /// Why, for people.
@@ -90,12 +115,30 @@ pub enum LocalAction {
     Stop,
 }
 
+/// A rule as the site wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteRule {
+    /// The rule.
+    pub rule: ValidRule,
+    /// Its password, from the rule itself or from the file that it names.
+    pub password: Option<Secret>,
+}
+
+/// One file of the rules directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleFile {
+    /// Its name within the directory, at most 255 bytes.
+    pub name: String,
+    /// The rule in it, or what is wrong with it, for people.
+    pub content: Result<SiteRule, String>,
+}
+
 /// The shell's own number of a local request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplyId(pub u64);
 
 /// How a local request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LocalAnswer {
     /// It is on disk, and ordered.
     Done,
@@ -106,7 +149,7 @@ pub enum LocalAnswer {
 }
 
 /// Why a local request is not possible.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LocalRefusal {
     /// No such rule.
     #[error("no such rule is on this edge")]
@@ -114,6 +157,74 @@ pub enum LocalRefusal {
     /// The rule is known, and nothing of it was ever accepted.
     #[error("nothing of the rule is on this edge yet; issue it from the cloud")]
     NothingHere,
+    /// The rule was issued by the cloud.
+    #[error(
+        "the rule '{name}' is managed by the cloud; change it there, or take another name for the rule of this site"
+    )]
+    ManagedByCloud {
+        /// The rule.
+        name: RuleName,
+    },
+    /// The rule stands in a file of the rules directory.
+    #[error("the rule '{name}' is kept in the file {file}; change or remove the file")]
+    KeptInFile {
+        /// The rule.
+        name: RuleName,
+        /// The file.
+        file: String,
+    },
+    /// Another file has a rule of this name.
+    #[error("the file {file} holds a rule '{name}' already; give one of them another name")]
+    SameName {
+        /// The rule.
+        name: RuleName,
+        /// The first of the files, by name.
+        file: String,
+    },
+    /// The file of the rule is gone.
+    #[error("the file {file} of the rule '{name}' is gone; put it back, or remove the rule")]
+    Withdrawn {
+        /// The rule.
+        name: RuleName,
+        /// The file.
+        file: String,
+    },
+    /// Messages of the rule wait, and would be lost.
+    #[error(
+        "{queued} messages wait in the queue of the rule '{name}'; let them be sent first, or say --discard to lose them"
+    )]
+    QueueNotEmpty {
+        /// The rule.
+        name: RuleName,
+        /// How many.
+        queued: u64,
+    },
+    /// The edge is full.
+    #[error("this edge holds {MAX_RULES_PER_EDGE} rules, the most that it keeps")]
+    TooManyRules,
+    /// The rule makes no sense on this edge.
+    #[error("the rule '{name}' cannot be used on this edge: {problems}")]
+    Invalid {
+        /// The rule.
+        name: RuleName,
+        /// Every problem, for people.
+        problems: String,
+    },
+}
+
+impl LocalRefusal {
+    /// The same for programs.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::UnknownRule | Self::NothingHere => Code::UnknownRule,
+            Self::ManagedByCloud { .. } => Code::ManagedByCloud,
+            Self::KeptInFile { .. } | Self::SameName { .. } => Code::Conflict,
+            Self::Withdrawn { .. } | Self::QueueNotEmpty { .. } => Code::NotAllowed,
+            Self::TooManyRules => Code::PolicyDenied,
+            Self::Invalid { .. } => Code::InvalidConfig,
+        }
+    }
 }
 
 /// What follows from an input: first the writes, then the effects.

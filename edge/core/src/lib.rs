@@ -22,6 +22,7 @@ mod results;
 mod rules;
 mod session;
 mod sets;
+mod site;
 mod timing;
 mod trial;
 mod view;
@@ -29,9 +30,10 @@ pub mod window;
 
 pub use agent::{Agent, Setup};
 pub use io::{
-    BridgeEvent, Effect, Input, LocalAction, LocalAnswer, LocalRefusal, Order, Output, ReplyId, Write,
+    BridgeEvent, Effect, Input, LocalAction, LocalAnswer, LocalRefusal, Order, Output, ReplyId, RuleFile,
+    SiteRule, Write,
 };
 pub use policy::Policy;
-pub use record::{Candidate, Held, Meta, Outcome, RuleRecord, Snapshot, Tombstone};
+pub use record::{Candidate, Held, Meta, OnSite, Outcome, RuleRecord, Snapshot, Tombstone, Withdrawn};
 pub use timing::{COUNTERS_EVERY_MS, REPORT_PAUSE_MS};
-pub use view::{Drops, LinkView, RuleView};
+pub use view::{Drops, FileTrouble, LinkView, RuleView};

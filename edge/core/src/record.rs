@@ -8,7 +8,7 @@ use tidegate_model::digest::Digest;
 use tidegate_model::ids::{RuleId, RuleName, SessionId, StoreId};
 use tidegate_model::placement::VersionDigest;
 use tidegate_model::version::Generation;
-use tidegate_model::wire::{By, DesiredRun, RunReport, SecretValue};
+use tidegate_model::wire::{By, DesiredRun, Origin, RunReport, SecretValue};
 
 use crate::io::Write;
 
@@ -48,6 +48,27 @@ pub struct RuleRecord {
     pub run: RunReport,
     /// Number of the transition that was told last.
     pub told: u64,
+    /// What is known of a rule that the site wrote; `None`: the cloud issued it, and only the cloud changes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<OnSite>,
+}
+
+/// What is kept of a rule that the site wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnSite {
+    /// Name of the file in the rules directory; `None`: it was applied by hand.
+    pub file: Option<String>,
+    /// Digest over what was written, the password included, so that the same again is no change. It never leaves the disk.
+    pub content: Digest,
+    /// Its file is gone while messages waited: it moves nothing, and its queue is kept.
+    pub withdrawn: Option<Withdrawn>,
+}
+
+/// What a rule whose file is gone should do when the file comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withdrawn {
+    /// Whether it should have run.
+    pub run: DesiredRun,
 }
 
 impl RuleRecord {
@@ -55,6 +76,24 @@ impl RuleRecord {
     #[must_use]
     pub fn running(&self) -> Option<VersionDigest> {
         self.committed.as_ref().map(|held| held.target)
+    }
+
+    /// Who wrote the rule.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        match self.site {
+            Some(_) => Origin::Local,
+            None => Origin::Cloud,
+        }
+    }
+
+    /// On whose behalf its content is carried out.
+    #[must_use]
+    pub fn author(&self) -> By {
+        match self.site {
+            Some(_) => By::Local,
+            None => By::Cloud,
+        }
     }
 
     /// What the agent is to run now: the candidate while there is one, else what is committed.
@@ -116,6 +155,14 @@ pub struct Tombstone {
     pub run: RunReport,
     /// The how-manieth removal of this store: the lowest is forgotten first.
     pub order: u64,
+    /// Who had written the rule.
+    #[serde(default = "by_the_cloud")]
+    pub origin: Origin,
+}
+
+/// A tombstone of the first release says nothing of it: there were no others.
+fn by_the_cloud() -> Origin {
+    Origin::Cloud
 }
 
 /// Everything that is on disk.

@@ -5,7 +5,7 @@ use tidegate_model::digest::Digest;
 use tidegate_model::ids::{MessageId, RuleId};
 use tidegate_model::placement::VersionDigest;
 use tidegate_model::version::Generation;
-use tidegate_model::wire::{Set, SetResult, Up};
+use tidegate_model::wire::{Origin, Set, SetResult, Up};
 
 use crate::agent::{Agent, Turn};
 use crate::record::Outcome;
@@ -28,8 +28,13 @@ impl Agent {
         let duration_ms = u64::try_from(took).unwrap_or(0);
         rule.record.outcome = Some(Outcome { code, attempted, duration_ms, detail: bounded(detail) });
         let re = rule.attempt.re.take();
+        let origin = rule.record.origin();
         turn.touch(id);
-        self.say_result(id, re, turn);
+        match origin {
+            Origin::Cloud => self.say_result(id, re, turn),
+            // Nobody waits for an answer; what is here now is told by the next hello.
+            Origin::Local => self.hello_soon(turn),
+        }
     }
 
     /// Tells the outcome that is on disk.

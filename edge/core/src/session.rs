@@ -9,7 +9,7 @@ use tidegate_model::limits::{INVENTORY_PAGE_RULES, MAX_ENVELOPE_BYTES, MAX_RULES
 use tidegate_model::placement::RunState;
 use tidegate_model::wire::{
     self, Attempt, Birth, Bye, ControllerPresence, Envelope, Header, Heartbeat, Hello, HelloLimits,
-    Inventory, InventoryItem, Origin, RunReport, Up, Welcome, Will,
+    Inventory, InventoryItem, RunReport, Up, Welcome, Will,
 };
 
 use crate::agent::{Agent, Turn};
@@ -22,9 +22,9 @@ use crate::timing::{BIRTH_PAUSE_MS, EPOCH_SPREAD_MS, HEARTBEAT_RANGE_S};
 const PROTOCOL: u32 = 1;
 
 impl Agent {
-    /// Arms the first CONNECT.
+    /// Arms the first CONNECT, if there is a controller.
     pub(crate) fn open_session(&mut self, turn: &Turn) {
-        if self.link == Link::Idle {
+        if self.setup.has_controller && self.link == Link::Idle {
             self.link = Link::Waiting { dial_at: turn.now.monotonic };
         }
     }
@@ -91,6 +91,13 @@ impl Agent {
         let at = turn.now.monotonic.plus_ms(self.dice.up_to(EPOCH_SPREAD_MS));
         if let Some(online) = self.link.online() {
             online.greeting.no_later_than(at);
+        }
+    }
+
+    /// What is here changed without the controller: it is told soon, by a hello with another root.
+    pub(crate) fn hello_soon(&mut self, turn: &Turn) {
+        if let Some(online) = self.link.online() {
+            online.greeting.after_gap(turn.now.monotonic);
         }
     }
 
@@ -221,7 +228,7 @@ impl Agent {
                 detail: String::new(),
             }),
             run: stone.run.clone(),
-            origin: Origin::Cloud,
+            origin: stone.origin,
         }));
         let root = self.root();
         let pages = items.len().div_ceil(INVENTORY_PAGE_RULES).max(1);
@@ -284,6 +291,6 @@ fn item_of(record: &crate::record::RuleRecord, run: RunReport) -> InventoryItem 
             detail: outcome.detail.clone(),
         }),
         run,
-        origin: Origin::Cloud,
+        origin: record.origin(),
     }
 }

@@ -5,7 +5,7 @@ use tidegate_model::code::Code;
 use tidegate_model::ids::{RuleId, RuleName, SessionId};
 use tidegate_model::placement::VersionDigest;
 use tidegate_model::version::Generation;
-use tidegate_model::wire::{Counters, DesiredRun, RunReport};
+use tidegate_model::wire::{Counters, DesiredRun, Origin, RunReport};
 
 use crate::agent::Agent;
 use crate::link::Link;
@@ -64,6 +64,25 @@ pub struct RuleView {
     pub last_detail: String,
     /// What it moved.
     pub counters: Counters,
+    /// Who wrote it.
+    pub origin: Origin,
+    /// The file of the rules directory that holds it.
+    pub file: Option<String>,
+    /// Its file is gone; it is kept because messages wait in its queue.
+    pub withdrawn: bool,
+}
+
+/// A file of the rules directory that has no effect, or not all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileTrouble {
+    /// Its name within the directory.
+    pub file: String,
+    /// For programs.
+    pub code: Code,
+    /// What is wrong, for people.
+    pub detail: String,
+    /// The rule that this file held before and that runs on as it was.
+    pub keeps: Option<RuleName>,
 }
 
 impl Agent {
@@ -82,8 +101,17 @@ impl Agent {
                 last_code: record.outcome.as_ref().map(|o| o.code),
                 last_detail: record.outcome.as_ref().map(|o| o.detail.clone()).unwrap_or_default(),
                 counters: rule.voice.counters.clone(),
+                origin: record.origin(),
+                file: record.site.as_ref().and_then(|site| site.file.clone()),
+                withdrawn: record.site.as_ref().is_some_and(|site| site.withdrawn.is_some()),
             }
         })
+    }
+
+    /// The files of the rules directory that are in trouble, by name.
+    #[must_use]
+    pub fn file_troubles(&self) -> &[FileTrouble] {
+        &self.files.troubles
     }
 
     /// The rule of this name, or of this id as text.

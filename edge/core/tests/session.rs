@@ -6,12 +6,13 @@ mod world;
 use tidegate_edge_core::{BridgeEvent, Effect, Input};
 use tidegate_model::code::FaultCode;
 use tidegate_model::ids::{MessageId, RuleId};
+use tidegate_model::limits::HELLO_EVERY_MS;
 use tidegate_model::placement::RunState;
 use tidegate_model::wire::{
     Counters, DesiredRun, Down, Envelope, Header, Inventory, Ping, Set, Up, Want, Welcome,
 };
 use uuid::Uuid;
-use world::{RULE, World, removal, set, wanted};
+use world::{RULE, World, removal, set, setup, wanted};
 
 #[test]
 fn a_session_begins_with_birth_and_hello_and_hello_is_repeated_until_welcome() {
@@ -284,4 +285,26 @@ fn more_rules_than_an_edge_keeps_are_refused() {
     }
     assert_eq!(w.disk.rules.len(), 200);
     assert!(w.results().last().unwrap().detail.contains("200"));
+}
+
+#[test]
+fn m10_the_routine_hello_comes_every_fifteen_minutes_give_or_take_a_fifth() {
+    let mut gaps = Vec::new();
+    for seed in 1..20 {
+        let mut world = World::with(setup(seed));
+        world.handle(Input::Boot);
+        world.connect();
+        for _ in 0..3 {
+            world.welcome(Want::None);
+            world.said.clear();
+            let since = world.now.monotonic.0;
+            while world.hellos().is_empty() {
+                world.wait(1_000);
+            }
+            gaps.push(world.now.monotonic.0 - since);
+        }
+    }
+    let (least, most) = (gaps.iter().min().unwrap(), gaps.iter().max().unwrap());
+    assert!(*least >= HELLO_EVERY_MS * 4 / 5 && *most <= HELLO_EVERY_MS * 6 / 5 + 1_000, "{least} {most}");
+    assert!(most - least > HELLO_EVERY_MS / 10, "a fleet does not say it at once: {least} {most}");
 }

@@ -38,7 +38,7 @@ pub use edge::{
     Change, ClientIdClash, Delivery, EdgeQueue, EdgeRemote, EdgeRule, Route, client_id_clash, is_unsupported,
 };
 pub use feature::{Feature, missing_features, requires};
-pub use parse::{Draft, Format, parse};
+pub use parse::{Draft, Format, parse, parse_on_site};
 pub use problem::{CODES, Place, Problem, Problems};
 pub use quantity::{Bytes, InvalidQuantity, Seconds};
 pub use render::{RenderContext, Rendered, render};

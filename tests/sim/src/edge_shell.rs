@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use tidegate_cloud_core as cloud;
 use tidegate_edge_core as edge;
-use tidegate_model::ids::{RuleId, SessionId};
+use tidegate_model::ids::{AccountId, RuleId, SessionId};
 use tidegate_model::rule::Feature;
 use tidegate_model::wire::Fault;
 
@@ -25,6 +25,9 @@ impl World {
         }
         edge.clock.started = self.time - self.rng.between(1, 50);
         let setup = edge::Setup {
+            edge: edge.id.clone(),
+            account: AccountId::default_account(),
+            has_controller: true,
             agent: cloud::software_version(),
             features: BTreeSet::from([Feature::BridgeV1.as_str().to_owned()]),
             policy: edge::Policy::default(),

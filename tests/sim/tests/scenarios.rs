@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tidegate_cloud_core::{PlacementView, Request, WhenOffline};
 use tidegate_edge_core::{Input, LocalAction, ReplyId};
+use tidegate_model::limits::HELLO_EVERY_MS;
 use tidegate_model::placement::{Action, IssueState, Link, Role, RunState};
 use tidegate_model::rule::SecretInput;
 use tidegate_model::wire::DesiredRun;
@@ -158,5 +159,36 @@ fn a_crash_at_any_moment_of_an_issue_leaves_no_false_claim_and_settles() {
         world.expect_settled();
         assert_eq!(world.broken, None, "after {ms} ms, cloud {cloud}, edge {edge}");
         assert_eq!(view(&world).issue_state, IssueState::Issued, "after {ms} ms, cloud {cloud}, edge {edge}");
+    }
+}
+
+/// The routine hello (15 minutes, a fifth more at the most) and the time that its answer takes.
+const HELLO_AND_ANSWER_MS: i64 = HELLO_EVERY_MS * 6 / 5 + 60_000;
+
+#[test]
+fn m10_a_lost_push_heals_within_the_routine_hello_and_nobody_acts() {
+    for seed in 0..20 {
+        let mut world = running(seed);
+        // Long enough that the push and every repetition of the operation's own time-out are lost; the session stays.
+        world.seats[0].cut_until = world.time + 30_000;
+        act(&mut world, Action::Stop);
+        world.pass(30_000);
+        assert_eq!(
+            world.edges[0].disk.rules.values().next().map(|r| r.run_desired),
+            Some(DesiredRun::Running)
+        );
+        world.pass(HELLO_AND_ANSWER_MS);
+        let there = world.edges[0].disk.rules.values().next().expect("a rule is there");
+        assert_eq!(
+            (there.run_desired, there.run.state),
+            (DesiredRun::Stopped, RunState::PausedManual),
+            "seed {seed}"
+        );
+        assert_eq!(
+            (view(&world).run_state, view(&world).last_known),
+            (RunState::PausedManual, false),
+            "seed {seed}"
+        );
+        assert_eq!(world.broken, None);
     }
 }

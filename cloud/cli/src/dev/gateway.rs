@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use tidegate_edge::settings::{ControllerAddress, LocalAccess};
+use tidegate_edge::settings::{Controller, ControllerAddress, LocalAccess, LogFormat};
 use tidegate_edge::{AgentConfig, RunError};
 use tidegate_model::ids::{AccountId, EdgeId};
 use tidegate_model::rule::Secret;
@@ -32,13 +32,19 @@ impl Gateway {
         let config = AgentConfig {
             name: EdgeId::new(sample::EDGE).expect("the sample's name is one"),
             account: AccountId::default_account(),
-            controller: ControllerAddress { host: controller.ip().to_string(), port: controller.port() },
-            username: sample::EDGE.to_owned(),
-            password: Some(credential.clone()),
+            controller: Some(Controller {
+                address: ControllerAddress { host: controller.ip().to_string(), port: controller.port() },
+                username: sample::EDGE.to_owned(),
+                password: Some(credential.clone()),
+            }),
+            rules_dir: None,
             data_dir: dir.join("gateway"),
             listen,
             local: LocalAccess::Anonymous,
             policy: Default::default(),
+            metrics: None,
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
         };
         let gateway = Box::pin(tidegate_edge::Gateway::open(config)).await.map_err(|error| match &error {
             RunError::Broker(error) => {
@@ -48,6 +54,7 @@ impl Gateway {
             | RunError::Locked { .. }
             | RunError::Store(_)
             | RunError::Control { .. }
+            | RunError::Metrics { .. }
             | RunError::Random(_)
             | RunError::Unhealthy(_) => Failure::Failed(format!("the gateway: {error}")),
         })?;

@@ -22,7 +22,7 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 /// The first line of a file.
-pub(super) fn secret(path: &Path) -> Result<Secret, String> {
+pub(crate) fn secret(path: &Path) -> Result<Secret, String> {
     let text = read(path)?;
     let line = text.lines().next().unwrap_or_default();
     if line.is_empty() || line.len() > MAX_CREDENTIAL_BYTES {
@@ -32,6 +32,19 @@ pub(super) fn secret(path: &Path) -> Result<Secret, String> {
         ));
     }
     Ok(Secret::new(line))
+}
+
+/// Whether rules can be read there.
+pub(super) fn directory(path: &Path) -> Result<(), String> {
+    std::fs::read_dir(path)
+        .map(drop)
+        .map_err(|error| format!("{} is no directory that can be read: {error}", path.display()))
+}
+
+/// The first part of this machine's name, in small letters.
+pub(super) fn host_name() -> Option<String> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    host.trim().split('.').next().map(str::to_ascii_lowercase)
 }
 
 /// Lines of `user:password`; empty lines and lines that begin with `#` are left out.

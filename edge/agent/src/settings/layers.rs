@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use super::Problem;
 
 /// Every setting, as in the file; `controller.url` is `TIDEGATE_EDGE_CONTROLLER_URL` in the environment.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 15] = [
     "name",
     "account",
     "data_dir",
     "policy_file",
+    "rules_dir",
+    "log",
+    "log_format",
+    "metrics",
     "controller.url",
     "controller.username",
     "controller.password",
@@ -21,8 +25,6 @@ const KEYS: [&str; 11] = [
     "local.users_file",
 ];
 const PREFIX: &str = "TIDEGATE_EDGE_";
-/// Variables of this prefix that are no settings: the filter of the log.
-const NOT_SETTINGS: [&str; 1] = ["TIDEGATE_EDGE_LOG"];
 /// Names the data directory for commands that read no settings.
 pub const DATA_DIR_ENV: &str = "TIDEGATE_EDGE_DATA_DIR";
 /// Where the agent keeps everything unless told otherwise.
@@ -41,6 +43,12 @@ pub struct Flags {
     pub data_dir: Option<String>,
     /// `local.listen`
     pub listen: Option<String>,
+    /// `rules_dir`
+    pub rules_dir: Option<String>,
+    /// `log_format`
+    pub log_format: Option<String>,
+    /// `metrics`
+    pub metrics: Option<String>,
 }
 
 /// Which layer a value comes from.
@@ -85,7 +93,6 @@ impl Layers {
             let is_it = |key: &&&str| key.replace('.', "_").to_ascii_uppercase() == rest;
             match KEYS.iter().find(is_it) {
                 Some(key) => layers.insert(key, value, Source::Environment(name)),
-                None if NOT_SETTINGS.contains(&name.as_str()) => {}
                 None => {
                     let what =
                         "no setting of this name; remove it, or see the README for the settings".to_owned();
@@ -98,6 +105,9 @@ impl Layers {
             ("controller.url", &flags.controller_url),
             ("data_dir", &flags.data_dir),
             ("local.listen", &flags.listen),
+            ("rules_dir", &flags.rules_dir),
+            ("log_format", &flags.log_format),
+            ("metrics", &flags.metrics),
         ] {
             if let Some(value) = value {
                 layers.insert(key, value.clone(), Source::Flag);
@@ -176,6 +186,10 @@ impl Layers {
             Some(source) => self.problem(key, &source, what),
             None => self.problems.push(Problem { place: key.to_owned(), what }),
         }
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.values.contains_key(key)
     }
 
     fn take(&self, key: &str) -> Option<(String, Source)> {

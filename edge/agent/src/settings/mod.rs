@@ -15,9 +15,13 @@ use tidegate_edge_core::Policy;
 use tidegate_model::ids::{AccountId, EdgeId};
 use tidegate_model::rule::Secret;
 
+pub(crate) use files::secret as first_line;
 use layers::Layers;
 pub use layers::{DATA_DIR_ENV, DEFAULT_DATA_DIR, Flags};
 
+/// Settings that are of use only with a controller: where one is given, there is one.
+const CONTROLLER_KEYS: [&str; 4] =
+    ["controller.url", "controller.username", "controller.password", "controller.password_file"];
 /// Port of the controller's broker where the URL names none.
 const MQTT_PORT: u16 = 1883;
 
@@ -28,12 +32,10 @@ pub struct AgentConfig {
     pub name: EdgeId,
     /// The account that it belongs to.
     pub account: AccountId,
-    /// The controller's broker.
-    pub controller: ControllerAddress,
-    /// User name at the controller's broker; the gateway's name unless set.
-    pub username: String,
-    /// Password at the controller's broker; `None`: an anonymous login.
-    pub password: Option<Secret>,
+    /// The controller; `None`: the agent runs the rules of its directory alone.
+    pub controller: Option<Controller>,
+    /// Where the site's own rules stand, one per file; `None`: nowhere.
+    pub rules_dir: Option<PathBuf>,
     /// Where everything is kept; made with mode 0700 when missing.
     pub data_dir: PathBuf,
     /// Where devices connect; port 0 lets the system choose.
@@ -42,6 +44,33 @@ pub struct AgentConfig {
     pub local: LocalAccess,
     /// What the site allows rules to do.
     pub policy: Policy,
+    /// Where counters are served as Prometheus text, on loopback; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// Which log lines are written, in the syntax of `RUST_LOG`.
+    pub log: String,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The controller's broker, and how to log in there.
+#[derive(Debug, Clone)]
+pub struct Controller {
+    /// Where it is.
+    pub address: ControllerAddress,
+    /// User name; the gateway's name unless set.
+    pub username: String,
+    /// Password; `None`: an anonymous login.
+    pub password: Option<Secret>,
 }
 
 /// Host and port of the controller's broker.
@@ -116,11 +145,19 @@ impl AgentConfig {
         flags: &Flags,
     ) -> Result<Self, InvalidSettings> {
         let mut layers = Layers::read(file, environment, flags);
-        let name =
-            layers.required("name", "name this gateway as it is registered in the cloud", |t| EdgeId::new(t));
+        let rules_dir = layers.path("rules_dir");
+        let rules_dir = rules_dir.filter(|dir| layers.check("rules_dir", files::directory(dir)).is_some());
+        let is_alone = layers.has("rules_dir") && !CONTROLLER_KEYS.iter().any(|key| layers.has(key));
+        let name = name(&mut layers, is_alone);
         let account =
             layers.optional("account", |t| AccountId::new(t)).unwrap_or_else(AccountId::default_account);
-        let controller = layers.required("controller.url", "write mqtt://host or mqtt://host:port", address);
+        let controller = if is_alone {
+            None
+        } else {
+            let help =
+                "write mqtt://host or mqtt://host:port; or name a rules_dir to run without a controller";
+            layers.required("controller.url", help, address)
+        };
         let username = layers.text("controller.username");
         let password = password(&mut layers);
         let data_dir = layers.path("data_dir").unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
@@ -135,14 +172,26 @@ impl AgentConfig {
             Some(path) => layers.check("policy_file", files::policy(&path)).unwrap_or_default(),
             None => Policy::default(),
         };
+        let metrics = layers.optional("metrics", metrics_address);
+        let log = layers.optional("log", log_filter).unwrap_or_else(|| "info".to_owned());
+        let log_format = layers.optional("log_format", log_format).unwrap_or_default();
         let problems = layers.problems();
-        match (name, controller) {
-            (Some(name), Some(controller)) if problems.is_empty() => {
-                let username = username.unwrap_or_else(|| name.to_string());
-                Ok(Self { name, account, controller, username, password, data_dir, listen, local, policy })
-            }
-            _ => Err(InvalidSettings(problems)),
-        }
+        let Some(name) = name.filter(|_| problems.is_empty()) else { return Err(InvalidSettings(problems)) };
+        let username = username.unwrap_or_else(|| name.to_string());
+        let controller = controller.map(|address| Controller { address, username, password });
+        Ok(Self {
+            name,
+            account,
+            controller,
+            rules_dir,
+            data_dir,
+            listen,
+            local,
+            policy,
+            metrics,
+            log,
+            log_format,
+        })
     }
 
     /// The settings in force, for people; passwords are hidden.
@@ -162,18 +211,74 @@ impl AgentConfig {
         );
         let queue =
             self.policy.max_queue_bytes.map_or_else(|| "any".to_owned(), |bytes| format!("{bytes} bytes"));
-        let password = if self.password.is_some() { "******" } else { "none" };
+        let none = || "none".to_owned();
+        let controller = match &self.controller {
+            Some(Controller { address, username, password }) => {
+                let password = if password.is_some() { "******" } else { "none" };
+                format!(
+                    "controller.url       {address}\ncontroller.username  {username}\ncontroller.password  {password}\n"
+                )
+            }
+            None => "controller           none, this agent runs its own rules\n".to_owned(),
+        };
+        let rules_dir = self.rules_dir.as_ref().map_or_else(none, |dir| dir.display().to_string());
+        let metrics = self.metrics.map_or_else(none, |address| address.to_string());
+        let log_format = match self.log_format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
         format!(
-            "name                 {}\naccount              {}\ncontroller.url       {}\ncontroller.username  {}\n\
-             controller.password  {password}\ndata_dir             {}\nlocal.listen         {}\nlocal users          {local}\n\
-             policy hosts         {hosts}\npolicy topics        {topics}\npolicy queue         {queue}\n",
+            "name                 {}\naccount              {}\n{controller}rules_dir            {rules_dir}\n\
+             data_dir             {}\nlocal.listen         {}\nlocal users          {local}\n\
+             policy hosts         {hosts}\npolicy topics        {topics}\npolicy queue         {queue}\n\
+             metrics              {metrics}\nlog                  {}\nlog_format           {log_format}\n",
             self.name,
             self.account,
-            self.controller,
-            self.username,
             self.data_dir.display(),
-            self.listen
+            self.listen,
+            self.log,
         )
+    }
+}
+
+/// The name that was given; alone, an agent is called as its machine unless it has a name.
+fn name(layers: &mut Layers, is_alone: bool) -> Option<EdgeId> {
+    if is_alone && !layers.has("name") {
+        let host = files::host_name();
+        let named = host.as_deref().and_then(|host| EdgeId::new(host).ok());
+        if named.is_none() {
+            layers.note(
+                "name",
+                "it is missing, and the name of this machine is none; name this gateway".to_owned(),
+            );
+        }
+        return named;
+    }
+    layers.required("name", "name this gateway as it is registered in the cloud", |t| EdgeId::new(t))
+}
+
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    let address = text
+        .parse::<SocketAddr>()
+        .map_err(|_| "write an address and a port, as in 127.0.0.1:9790".to_owned())?;
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    Err(format!("{address} is not on this machine; anybody could read it there, so use a loopback address"))
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("it is no filter: {error}; write info or debug, or tidegate_edge=debug")),
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("write text or json".to_owned()),
     }
 }
 

@@ -15,13 +15,17 @@ fn read(text: &str, env: &[(&str, &str)], flags: &Flags) -> Result<AgentConfig, 
     AgentConfig::from_layers(Some(&path), env, flags)
 }
 
+fn controller(config: &AgentConfig) -> &Controller {
+    config.controller.as_ref().expect("the settings name a controller")
+}
+
 const GOOD: &str = "name = \"gw-7\"\n[controller]\nurl = \"mqtt://cloud.example\"\n";
 
 #[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let config = read(GOOD, &[], &Flags::default()).unwrap();
-    assert_eq!((config.name.as_str(), config.username.as_str()), ("gw-7", "gw-7"));
-    assert_eq!(config.controller.to_string(), "mqtt://cloud.example:1883");
+    assert_eq!((config.name.as_str(), controller(&config).username.as_str()), ("gw-7", "gw-7"));
+    assert_eq!(controller(&config).address.to_string(), "mqtt://cloud.example:1883");
     assert_eq!(config.listen.to_string(), "127.0.0.1:1883");
     let env = [
         ("TIDEGATE_EDGE_NAME", "gw-8"),
@@ -29,7 +33,8 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         ("HOME", "/"),
     ];
     let config = read(GOOD, &env, &Flags::default()).unwrap();
-    assert_eq!((config.name.as_str(), config.controller.to_string().as_str()), ("gw-8", "mqtt://[::1]:7183"));
+    let address = controller(&config).address.to_string();
+    assert_eq!((config.name.as_str(), address.as_str()), ("gw-8", "mqtt://[::1]:7183"));
     let flags = Flags { name: Some("gw-9".into()), ..Flags::default() };
     assert_eq!(read(GOOD, &env, &flags).unwrap().name.as_str(), "gw-9");
 }
@@ -111,12 +116,12 @@ fn passwords_users_and_policy_come_from_files_and_are_never_shown() {
         path("users", "# devices\ncamera:hunter3\n\n"),
     );
     let config = read(&text, &[], &Flags::default()).unwrap();
-    assert_eq!(config.password.as_ref().unwrap().reveal(), "hunter2");
+    assert_eq!(controller(&config).password.as_ref().unwrap().reveal(), "hunter2");
     assert_eq!(config.policy.max_queue_bytes, Some(1 << 20));
     let shown = format!("{config:?}{}", config.describe());
     assert!(shown.contains("camera") && shown.contains("*.corp") && !shown.contains("hunter"), "{shown}");
     let inline = read(&format!("{GOOD}password = \"hunter4\"\n"), &[], &Flags::default()).unwrap();
-    assert_eq!(inline.password.as_ref().unwrap().reveal(), "hunter4");
+    assert_eq!(controller(&inline).password.as_ref().unwrap().reveal(), "hunter4");
     assert!(!format!("{inline:?}{}", inline.describe()).contains("hunter4"));
     for (name, bad) in [("users", "camera"), ("users", ""), ("policy", "host = []"), ("password", "")] {
         path(name, bad);
@@ -124,5 +129,43 @@ fn passwords_users_and_policy_come_from_files_and_are_never_shown() {
         path("users", "camera:hunter3");
         path("policy", "");
         path("password", "hunter2");
+    }
+}
+
+#[test]
+fn m1_a_directory_of_rules_is_enough_to_run_without_a_controller() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = dir.path().display().to_string();
+    let flags = Flags { rules_dir: Some(rules.clone()), ..Flags::default() };
+    let alone = AgentConfig::from_layers(None, std::iter::empty(), &flags);
+    let host = files::host_name().unwrap_or_default();
+    match EdgeId::new(host.clone()) {
+        Ok(name) => {
+            let config = alone.unwrap();
+            assert_eq!((&config.name, config.controller.is_none()), (&name, true));
+            assert!(config.describe().contains("this agent runs its own rules"));
+        }
+        Err(_) => assert_eq!(alone.unwrap_err().0[0].place, "name", "the machine is called {host}"),
+    }
+    // With a controller both are there; half a controller is a mistake and not an agent that runs alone.
+    assert!(read(GOOD, &[], &flags).unwrap().controller.is_some());
+    let half = format!("name = \"gw-7\"\nrules_dir = \"{rules}\"\n[controller]\nusername = \"x\"\n");
+    assert!(read(&half, &[], &Flags::default()).unwrap_err().to_string().contains("controller.url"));
+    let gone = Flags { rules_dir: Some(format!("{rules}/gone")), ..Flags::default() };
+    assert!(read(GOOD, &[], &gone).unwrap_err().to_string().contains("rules_dir (command line)"));
+}
+
+#[test]
+fn logs_and_metrics_have_settings() {
+    let config = read(GOOD, &[], &Flags::default()).unwrap();
+    assert_eq!((config.log.as_str(), config.log_format, config.metrics), ("info", LogFormat::Text, None));
+    let text = format!("log = \"debug\"\nlog_format = \"json\"\nmetrics = \"127.0.0.1:9790\"\n{GOOD}");
+    let config = read(&text, &[("TIDEGATE_EDGE_LOG", "warn")], &Flags::default()).unwrap();
+    assert_eq!((config.log.as_str(), config.log_format), ("warn", LogFormat::Json));
+    assert_eq!(config.metrics.unwrap().port(), 9790);
+    let text = format!("log = \"tidegate=loud\"\nlog_format = \"xml\"\nmetrics = \"0.0.0.0:9790\"\n{GOOD}");
+    let told = read(&text, &[], &Flags::default()).unwrap_err().to_string();
+    for problem in ["log (", "log_format (", "metrics (", "loopback"] {
+        assert!(told.contains(problem), "{told}");
     }
 }

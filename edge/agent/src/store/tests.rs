@@ -5,7 +5,7 @@ use tidegate_model::digest::Digest;
 use tidegate_model::ids::{RuleId, RuleName, StoreId};
 use tidegate_model::placement::VersionDigest;
 use tidegate_model::version::{Generation, RuleVersion};
-use tidegate_model::wire::{By, DesiredRun, RunReport};
+use tidegate_model::wire::{By, DesiredRun, Origin, RunReport};
 
 use super::{Opened, Store, StoreError};
 
@@ -26,6 +26,7 @@ fn record(rule: u128, bytes: usize) -> RuleRecord {
         outcome: None,
         run: RunReport::never_ran(),
         told: 0,
+        site: None,
     }
 }
 
@@ -38,6 +39,7 @@ fn stone(rule: u128) -> Tombstone {
         target: VersionDigest::removal(RuleVersion(1)),
         run: RunReport::never_ran(),
         order: 1,
+        origin: Origin::Cloud,
     }
 }
 

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use tidegate_broker::{AllowAll, Broker, BrokerConfig, Message, Offer, Qos, Quiet, SendError, Source, Tap};
-use tidegate_edge::control::{self, Answer, Request};
-use tidegate_edge::settings::{AgentConfig, ControllerAddress, LocalAccess};
+use tidegate_edge::control::{self, Answer, Request, Rules};
+use tidegate_edge::settings::{self, AgentConfig, ControllerAddress, LocalAccess, LogFormat};
 use tidegate_edge::{Gateway, RunError};
 use tidegate_edge_core::{Policy, RuleView};
 use tidegate_model::digest::Digest;
@@ -20,13 +21,14 @@ use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{
     Config, DesiredRun, Down, EdgeTopic, Envelope, Header, Set, Topics, Up, Want, Welcome,
 };
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub const RULE: RuleId = RuleId(Uuid::from_u128(7));
 /// No step of these tests takes longer on a slow machine.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 pub fn edge() -> EdgeId {
     EdgeId::new("gw-7").expect("a valid name")
@@ -149,6 +151,7 @@ impl Controller {
 /// The gateway, running.
 pub struct Site {
     pub local: SocketAddr,
+    metrics: Option<SocketAddr>,
     data_dir: std::path::PathBuf,
     stop: CancellationToken,
     running: JoinHandle<Result<(), RunError>>,
@@ -158,23 +161,34 @@ pub fn config(data_dir: &Path, controller: SocketAddr) -> AgentConfig {
     AgentConfig {
         name: edge(),
         account: AccountId::default_account(),
-        controller: ControllerAddress { host: controller.ip().to_string(), port: controller.port() },
-        username: "gw-7".to_owned(),
-        password: None,
+        controller: Some(settings::Controller {
+            address: ControllerAddress { host: controller.ip().to_string(), port: controller.port() },
+            username: "gw-7".to_owned(),
+            password: None,
+        }),
+        rules_dir: None,
         data_dir: data_dir.to_owned(),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         local: LocalAccess::Anonymous,
         policy: Policy::default(),
+        metrics: None,
+        log: "info".to_owned(),
+        log_format: LogFormat::Text,
     }
 }
 
 impl Site {
     pub async fn start(data_dir: &Path, controller: SocketAddr) -> Self {
-        let gateway = Box::pin(Gateway::open(config(data_dir, controller))).await.expect("the gateway opens");
-        let local = gateway.local_addr();
+        Self::with(config(data_dir, controller)).await
+    }
+
+    pub async fn with(config: AgentConfig) -> Self {
+        let data_dir = config.data_dir.clone();
+        let gateway = Box::pin(Gateway::open(config)).await.expect("the gateway opens");
+        let (local, metrics) = (gateway.local_addr(), gateway.metrics_addr());
         let stop = CancellationToken::new();
         let running = tokio::spawn(Box::pin(gateway.run(stop.clone())));
-        Self { local, data_dir: data_dir.to_owned(), stop, running }
+        Self { local, metrics, data_dir, stop, running }
     }
 
     /// Stops it, which takes two seconds at the most.
@@ -192,25 +206,96 @@ impl Site {
 
     /// Waits until the rule is as `is` says.
     pub async fn until(&self, what: &str, is: impl Fn(&RuleView) -> bool) -> RuleView {
+        let rules = self.until_rules(what, |rules| rules.items.iter().any(&is)).await;
+        rules.items.into_iter().find(|rule| is(rule)).expect("there was one just now")
+    }
+
+    /// Waits until all that it holds is as `are` says.
+    pub async fn until_rules(&self, what: &str, are: impl Fn(&Rules) -> bool) -> Rules {
         let search = async {
             loop {
                 if let Answer::Rules(rules) = self.ask(Request::Rules).await
-                    && let Some(rule) = rules.into_iter().find(|rule| is(rule))
+                    && are(&rules)
                 {
-                    return rule;
+                    return rules;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         tokio::time::timeout(DEADLINE, search).await.unwrap_or_else(|_| panic!("{what} did not come in time"))
     }
+
+    /// What a monitor reads.
+    pub async fn metrics(&self) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let address = self.metrics.expect("the settings of this site serve metrics");
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
+        let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it answers in UTF-8");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer
+    }
+}
+
+/// A device on the local broker: what it publishes, and what arrives under `commands/#`.
+pub struct Device {
+    client: AsyncClient,
+    events: mpsc::Receiver<Packet>,
+}
+
+impl Device {
+    pub async fn connect(at: std::net::SocketAddr) -> Self {
+        let mut options = MqttOptions::new("device", at.ip().to_string(), at.port());
+        options.set_keep_alive(Duration::from_secs(20));
+        let (client, mut eventloop) = AsyncClient::new(options, 64);
+        let (sender, events) = mpsc::channel(256);
+        tokio::spawn(async move {
+            while let Ok(event) = eventloop.poll().await {
+                if let Event::Incoming(packet) = event
+                    && sender.send(packet).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let mut device = Self { client, events };
+        device.client.subscribe("commands/#", QoS::AtLeastOnce).await.expect("the client is there");
+        device.until("SUBACK", |packet| matches!(packet, Packet::SubAck(_))).await;
+        device
+    }
+
+    pub async fn until(&mut self, what: &str, is: impl Fn(&Packet) -> bool) -> Packet {
+        let search = async {
+            loop {
+                let packet = self.events.recv().await.expect("the device stays connected");
+                if is(&packet) {
+                    return packet;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), search)
+            .await
+            .unwrap_or_else(|_| panic!("no {what} in time"))
+    }
+
+    pub async fn publish(&mut self, topic: &str, payload: &str) {
+        self.client.publish(topic, QoS::AtLeastOnce, false, payload).await.expect("the client is there");
+        self.until("PUBACK", |packet| matches!(packet, Packet::PubAck(_))).await;
+    }
+}
+
+/// A rule towards this remote broker, as a file.
+pub fn rule_text(remote: SocketAddr) -> String {
+    format!(
+        "name = \"camera-up\"\nmountpoint = \"plant/{{edge}}/\"\n[remote]\nurl = \"mqtt://{remote}\"\n[[forwards]]\ntopic = \"sensors/#\"\n[[subscriptions]]\ntopic = \"commands/{{edge}}/#\"\n"
+    )
 }
 
 /// A set of a rule towards this remote broker.
 pub fn set(generation: u64, remote: SocketAddr, run: DesiredRun) -> Set {
-    let text = format!(
-        "name = \"camera-up\"\nmountpoint = \"plant/{{edge}}/\"\n[remote]\nurl = \"mqtt://{remote}\"\n[[forwards]]\ntopic = \"sensors/#\"\n[[subscriptions]]\ntopic = \"commands/{{edge}}/#\"\n"
-    );
+    let text = rule_text(remote);
     let (rule, _) = parse(&text, Format::Toml)
         .and_then(|draft| draft.validate(&Limits::default()))
         .unwrap_or_else(|problems| panic!("{problems}"));

@@ -41,6 +41,9 @@ pub struct World {
 
 pub fn setup(boot: u64) -> Setup {
     Setup {
+        edge: EdgeId::new("gw-7").expect("the test says so"),
+        account: AccountId::default_account(),
+        has_controller: true,
         agent: semver::Version::new(0, 1, 0),
         features: ["bridge.v1".to_owned()].into(),
         policy: Policy::default(),
@@ -223,8 +226,9 @@ impl World {
 
     pub fn local(&mut self, action: LocalAction) -> LocalAnswer {
         self.handle(Input::Local { rule: RULE, action, reply: ReplyId(1) });
-        let answer =
-            |effect: &Effect| if let Effect::Reply { answer, .. } = effect { Some(*answer) } else { None };
+        let answer = |effect: &Effect| {
+            if let Effect::Reply { answer, .. } = effect { Some(answer.clone()) } else { None }
+        };
         self.effects.iter().rev().find_map(answer).expect("a local request is always answered")
     }
 

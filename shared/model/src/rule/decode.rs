@@ -18,6 +18,17 @@ const RULE: [&str; 9] =
 /// `password_set` is what the API answers in place of the password; it is read over, so that an answer can be sent back.
 const REMOTE: [&str; 7] =
     ["url", "client_id", "username", "password", "keep_alive", "clean_session", "password_set"];
+/// The same for a file on a gateway, which may name another file that holds the password.
+const REMOTE_ON_SITE: [&str; 8] = [
+    "url",
+    "client_id",
+    "username",
+    "password",
+    "password_file",
+    "keep_alive",
+    "clean_session",
+    "password_set",
+];
 const ROUTE: [&str; 5] = ["topic", "qos", "strip", "prefix", "retain"];
 const QUEUE: [&str; 3] = ["max_bytes", "max_age", "when_full"];
 const POLICY: [&str; 3] = ["verify_s", "on_wipe", "on_drift"];
@@ -32,13 +43,25 @@ pub(super) const ON_WIPE: [(&str, OnWipe); 2] = [("issue", OnWipe::Issue), ("kee
 /// The words of [`OnDrift`] in files.
 pub(super) const ON_DRIFT: [(&str, OnDrift); 2] = [("heal", OnDrift::Heal), ("ask", OnDrift::Ask)];
 
+/// Where a rule's text comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Home {
+    /// It is sent to the cloud: a path would be one of whoever wrote it.
+    Cloud,
+    /// It lies on the gateway that runs it.
+    Site,
+}
+
+/// What a text says: the rule, its password, the file that holds the password.
+pub(super) type Decoded = (RuleSpec, SecretInput, Option<String>);
+
 /// Reads a rule as far as it can be read: what is broken has a stand-in and is noted in the reader.
-pub(super) fn rule(tree: &Node) -> (Reader, Option<(RuleSpec, SecretInput)>) {
+pub(super) fn rule(tree: &Node, home: Home) -> (Reader, Option<Decoded>) {
     let mut reader = Reader::default();
     let Some(fields) = reader.table(tree, String::new(), &RULE) else { return (reader, None) };
     let Some(stand_in) = RuleName::new("unnamed").ok() else { return (reader, None) };
     let name = name(&mut reader, &fields).unwrap_or(stand_in);
-    let (remote, secret) = remote(&mut reader, &fields);
+    let (remote, secret, password_file) = remote(&mut reader, &fields, home);
     let spec = RuleSpec {
         name,
         mountpoint: reader.text(&fields, "mountpoint").unwrap_or_default(),
@@ -50,7 +73,7 @@ pub(super) fn rule(tree: &Node) -> (Reader, Option<(RuleSpec, SecretInput)>) {
         policy: policy(&mut reader, &fields),
         vars: vars(&mut reader, &fields),
     };
-    (reader, Some((spec, secret)))
+    (reader, Some((spec, secret, password_file)))
 }
 
 pub(super) fn name(reader: &mut Reader, fields: &Fields<'_>) -> Option<RuleName> {
@@ -70,7 +93,7 @@ pub(super) fn name(reader: &mut Reader, fields: &Fields<'_>) -> Option<RuleName>
     }
 }
 
-fn remote(reader: &mut Reader, rule: &Fields<'_>) -> (RemoteSpec, SecretInput) {
+fn remote(reader: &mut Reader, rule: &Fields<'_>, home: Home) -> (RemoteSpec, SecretInput, Option<String>) {
     const URL_HELP: &str = "write url = \"mqtt://broker.example:1883\" in [remote]";
     let mut remote = RemoteSpec {
         url: String::new(),
@@ -81,9 +104,13 @@ fn remote(reader: &mut Reader, rule: &Fields<'_>) -> (RemoteSpec, SecretInput) {
     };
     if rule.get("remote").is_none() {
         reader.missing(rule, "remote", URL_HELP);
-        return (remote, SecretInput::Keep);
+        return (remote, SecretInput::Keep, None);
     }
-    let Some(fields) = reader.child(rule, "remote", &REMOTE) else { return (remote, SecretInput::Keep) };
+    let known: &[&str] = match home {
+        Home::Cloud => &REMOTE,
+        Home::Site => &REMOTE_ON_SITE,
+    };
+    let Some(fields) = reader.child(rule, "remote", known) else { return (remote, SecretInput::Keep, None) };
     if fields.get("url").is_none() {
         reader.missing(&fields, "url", URL_HELP);
     }
@@ -102,7 +129,15 @@ fn remote(reader: &mut Reader, rule: &Fields<'_>) -> (RemoteSpec, SecretInput) {
         Some(text) if text.is_empty() => SecretInput::Clear,
         Some(text) => SecretInput::Set(Secret::new(text)),
     };
-    (remote, secret)
+    let password_file = match home {
+        Home::Cloud => None,
+        Home::Site => reader.text(&fields, "password_file"),
+    };
+    if password_file.is_some() && secret != SecretInput::Keep {
+        let what = "both password and password_file are given";
+        reader.fail(fields.pointer("password_file"), "bad-password", what, "leave one of them out");
+    }
+    (remote, secret, password_file)
 }
 
 fn routes(reader: &mut Reader, rule: &Fields<'_>, key: &str) -> Vec<RouteSpec> {

@@ -1,11 +1,11 @@
 //! From a text to a [`Draft`].
 
 use super::check::{self, Limits};
-use super::decode;
+use super::decode::{self, Home};
 use super::located;
 use super::problem::{Place, Problem, Problems};
 use super::reader::Places;
-use super::secret::SecretInput;
+use super::secret::{Secret, SecretInput};
 use super::spec::RuleSpec;
 use super::valid::ValidRule;
 use crate::limits::MAX_RULE_TEXT_BYTES;
@@ -39,6 +39,7 @@ impl Format {
 pub struct Draft {
     spec: RuleSpec,
     secret: SecretInput,
+    password_file: Option<String>,
     places: Places,
 }
 
@@ -49,6 +50,20 @@ pub struct Draft {
 /// Every problem of the text at once. When fields are unknown, missing or of the wrong type, the problems that
 /// [`Draft::validate`] would find in the rest are told too, under the default [`Limits`].
 pub fn parse(text: &str, format: Format) -> Result<Draft, Problems> {
+    read(text, format, Home::Cloud)
+}
+
+/// Reads a rule that lies on the gateway that is to run it: the same fields, and `remote.password_file`, which the caller
+/// reads ([`Draft::password_file`], [`Draft::with_password`]).
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn parse_on_site(text: &str, format: Format) -> Result<Draft, Problems> {
+    read(text, format, Home::Site)
+}
+
+fn read(text: &str, format: Format, home: Home) -> Result<Draft, Problems> {
     let mut problems = Problems::default();
     if text.len() > MAX_RULE_TEXT_BYTES {
         problems.add(
@@ -69,9 +84,9 @@ pub fn parse(text: &str, format: Format) -> Result<Draft, Problems> {
         problems.push(Problem { place, code: "syntax", what, help });
         problems
     })?;
-    let (reader, decoded) = decode::rule(&tree);
+    let (reader, decoded) = decode::rule(&tree, home);
     let mut problems = reader.problems;
-    let Some((spec, secret)) = decoded else {
+    let Some((spec, secret, password_file)) = decoded else {
         reader.places.locate(&mut problems);
         return Err(problems);
     };
@@ -82,7 +97,7 @@ pub fn parse(text: &str, format: Format) -> Result<Draft, Problems> {
         reader.places.locate(&mut problems);
         problems.into_result()?;
     }
-    Ok(Draft { spec, secret, places: reader.places })
+    Ok(Draft { spec, secret, password_file, places: reader.places })
 }
 
 /// Whether a field lies in, or around, one that could not be read.
@@ -102,6 +117,17 @@ impl Draft {
     /// What was written about the password.
     pub fn secret(&self) -> &SecretInput {
         &self.secret
+    }
+
+    /// The file that holds the password, as it was written; only [`parse_on_site`] reads it.
+    pub fn password_file(&self) -> Option<&str> {
+        self.password_file.as_deref()
+    }
+
+    /// The same with this password.
+    #[must_use]
+    pub fn with_password(self, password: Secret) -> Self {
+        Self { secret: SecretInput::Set(password), ..self }
     }
 
     /// Checks that the rule makes sense as a whole.

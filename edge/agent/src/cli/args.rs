@@ -1,0 +1,137 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidegate_edge::settings::{DATA_DIR_ENV, DEFAULT_DATA_DIR, Flags};
+
+/// The Tidegate agent: runs the sync rules of this gateway.
+#[derive(Parser)]
+#[command(name = "tidegate-edge", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the agent until it is told to stop
+    Run(Run),
+    /// How the running agent is
+    Status(Asking),
+    /// The rules of the running agent, and the rule files in trouble
+    Rules(Asking),
+    /// Run a rule, by name or id
+    Start(OneRule),
+    /// Pause a rule, by name or id; the cloud shows it as paused (manual)
+    Stop(OneRule),
+    /// Rules of this site, beside those of the cloud
+    #[command(subcommand)]
+    Rule(Rule),
+    /// A script that completes commands, for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// The manual page
+    Man,
+}
+
+#[derive(Subcommand)]
+pub enum Rule {
+    /// Keep and run the rule of this file; the agent keeps it, the file is not needed any more
+    Apply {
+        /// TOML, YAML or JSON, as for `tidegate rule apply`
+        file: PathBuf,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Remove a rule that was applied here, by name or id
+    Remove {
+        /// Also if messages wait in its queue: they are lost
+        #[arg(long)]
+        discard: bool,
+        #[command(flatten)]
+        one: OneRule,
+    },
+}
+
+/// What settings come from, in the order in which a later one wins: file, environment, these.
+#[derive(Args)]
+pub struct Given {
+    /// Settings file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Name of this gateway in the cloud
+    #[arg(long)]
+    name: Option<String>,
+    /// The controller's broker, as in mqtt://host:port
+    #[arg(long, value_name = "URL")]
+    controller_url: Option<String>,
+    /// Directory of rule files that run here; with no controller these are all
+    #[arg(long = "rules", value_name = "DIR")]
+    rules_dir: Option<String>,
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where devices connect, as in 127.0.0.1:1883
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where counters are served for Prometheus, as in 127.0.0.1:9790
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<String>,
+    /// How log lines are written: text or json
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl Given {
+    /// The settings among them.
+    pub fn flags(&self) -> Flags {
+        Flags {
+            name: self.name.clone(),
+            controller_url: self.controller_url.clone(),
+            data_dir: self.data_dir.clone(),
+            listen: self.listen.clone(),
+            rules_dir: self.rules_dir.clone(),
+            log_format: self.log_format.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub given: Given,
+    /// Only check the settings and the rule files
+    #[arg(long)]
+    pub check: bool,
+    /// Only print the settings in force, passwords hidden
+    #[arg(long)]
+    pub print: bool,
+}
+
+#[derive(Args)]
+pub struct Asking {
+    /// Data directory of the running agent
+    #[arg(long, value_name = "DIR", env = DATA_DIR_ENV, default_value = DEFAULT_DATA_DIR)]
+    pub data_dir: PathBuf,
+    /// How to print the answer
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+#[derive(Args)]
+pub struct OneRule {
+    /// Name or id of the rule
+    pub rule: String,
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+}

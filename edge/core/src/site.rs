@@ -1,0 +1,287 @@
+//! Rules that the site wrote: in files of the rules directory, or applied by hand.
+//!
+//! Decides what a change of them means, and makes a set of it that takes the same way as one of the cloud: candidate,
+//! probe, commit or revert, queue, faults. A rule that the cloud issued is not touched from here (features.md M3).
+//! Leaves to others: reading files (the shell) and carrying a set out (`sets.rs`, `apply.rs`).
+//!
+//! ```text
+//!              file new or changed          file unreadable        file gone
+//! no rule      accept                       trouble                -
+//! a rule       accept, where it differs     trouble, keeps running remove; while messages wait: withdraw
+//! withdrawn    accept, with its queue       trouble                stays until the file is back or it is discarded
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_model::code::Code;
+use tidegate_model::digest::Digest;
+use tidegate_model::ids::{RuleId, RuleName};
+use tidegate_model::limits::MAX_RULES_PER_EDGE;
+use tidegate_model::placement::VersionDigest;
+use tidegate_model::rule::{RenderContext, Rendered, Secret, SecretRef, Start, ValidRule, render};
+use tidegate_model::version::{Generation, RuleVersion};
+use tidegate_model::wire::{By, Config, DesiredRun, Origin, SecretValue, Set};
+
+use crate::agent::{Agent, Turn};
+use crate::io::{Effect, LocalAnswer, LocalRefusal, ReplyId, RuleFile, SiteRule};
+use crate::record::{OnSite, Outcome, RuleRecord, Withdrawn};
+use crate::report::bounded;
+use crate::sets::Removal;
+use crate::view::FileTrouble;
+
+/// The rules directory as it was told last.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Files {
+    told: Vec<RuleFile>,
+    pub troubles: Vec<FileTrouble>,
+}
+
+impl Agent {
+    pub(crate) fn on_rule_files(&mut self, files: Vec<RuleFile>, again: bool, turn: &mut Turn) {
+        self.files.told = files;
+        self.sort_out_files(again, turn);
+    }
+
+    /// Brings the rules of the site to what the files say. What is so already is left alone.
+    pub(crate) fn sort_out_files(&mut self, again: bool, turn: &mut Turn) {
+        let told = std::mem::take(&mut self.files.told);
+        let mut troubles = Vec::new();
+        let mut holder: BTreeMap<&RuleName, &str> = BTreeMap::new();
+        let mut unreadable: BTreeSet<&str> = BTreeSet::new();
+        let mut good = Vec::new();
+        for RuleFile { name: file, content } in &told {
+            match content {
+                Ok(site) => match holder.get(site.rule.name()) {
+                    Some(first) => {
+                        let name = site.rule.name().clone();
+                        let why = LocalRefusal::SameName { name, file: (*first).to_owned() };
+                        troubles.push(self.trouble(file, why.code(), why.to_string()));
+                    }
+                    None => {
+                        holder.insert(site.rule.name(), file);
+                        good.push((file, site));
+                    }
+                },
+                Err(problem) => {
+                    unreadable.insert(file);
+                    troubles.push(self.trouble(file, Code::InvalidConfig, problem.clone()));
+                }
+            }
+        }
+        // A rule whose file cannot be read stays as it is; one that stands in another file now, too.
+        let is_gone = |record: &RuleRecord| {
+            let file = record.site.as_ref().and_then(|site| site.file.as_deref());
+            file.is_some_and(|file| !unreadable.contains(file)) && !holder.contains_key(&record.name)
+        };
+        let gone: Vec<RuleId> =
+            self.rules.values().filter(|rule| is_gone(&rule.record)).map(|rule| rule.record.rule).collect();
+        for id in gone {
+            self.withdraw(id, turn);
+        }
+        for (file, site) in good {
+            if let Err(why) = self.apply_site(Some(file), site, again, turn) {
+                troubles.push(self.trouble(file, why.code(), why.to_string()));
+            }
+        }
+        troubles.sort_by(|a, b| a.file.cmp(&b.file));
+        self.files = Files { told, troubles };
+    }
+
+    fn trouble(&self, file: &str, code: Code, detail: String) -> FileTrouble {
+        let is_its = |record: &&RuleRecord| {
+            record.site.as_ref().is_some_and(|site| site.file.as_deref() == Some(file))
+        };
+        let keeps = self.rules.values().map(|rule| &rule.record).find(is_its).map(|r| r.name.clone());
+        FileTrouble { file: file.to_owned(), code, detail: bounded(detail), keeps }
+    }
+
+    pub(crate) fn on_apply_rule(&mut self, rule: &SiteRule, reply: ReplyId, turn: &mut Turn) {
+        let answer = match self.apply_site(None, rule, true, turn) {
+            Ok(true) => LocalAnswer::Done,
+            Ok(false) => LocalAnswer::Already,
+            Err(why) => LocalAnswer::Refused(why),
+        };
+        turn.effect(Effect::Reply { reply, answer });
+    }
+
+    pub(crate) fn on_remove_rule(&mut self, id: RuleId, discard: bool, reply: ReplyId, turn: &mut Turn) {
+        let answer = match self.may_remove(id, discard) {
+            Ok(()) => {
+                self.remove_site(id, turn);
+                LocalAnswer::Done
+            }
+            Err(why) => LocalAnswer::Refused(why),
+        };
+        turn.effect(Effect::Reply { reply, answer });
+    }
+
+    fn may_remove(&self, id: RuleId, discard: bool) -> Result<(), LocalRefusal> {
+        let rule = self.rules.get(&id).ok_or(LocalRefusal::UnknownRule)?;
+        let name = rule.record.name.clone();
+        match &rule.record.site {
+            None => return Err(LocalRefusal::ManagedByCloud { name }),
+            Some(OnSite { file: Some(file), withdrawn: None, .. }) => {
+                return Err(LocalRefusal::KeptInFile { name, file: file.clone() });
+            }
+            Some(_) => {}
+        }
+        let queued = rule.voice.counters.queued;
+        if queued > 0 && !discard { Err(LocalRefusal::QueueNotEmpty { name, queued }) } else { Ok(()) }
+    }
+
+    /// Takes up a rule of the site; `false`: it was so already.
+    fn apply_site(
+        &mut self,
+        file: Option<&str>,
+        site: &SiteRule,
+        again: bool,
+        turn: &mut Turn,
+    ) -> Result<bool, LocalRefusal> {
+        let name = site.rule.name();
+        let record = self.rules.values().map(|rule| &rule.record).find(|record| record.name == *name);
+        let earlier = match record {
+            None => None,
+            Some(record) => match &record.site {
+                None => return Err(LocalRefusal::ManagedByCloud { name: name.clone() }),
+                Some(OnSite { file: Some(kept), withdrawn: None, .. }) if file.is_none() => {
+                    return Err(LocalRefusal::KeptInFile { name: name.clone(), file: kept.clone() });
+                }
+                Some(earlier) => Some((record, earlier)),
+            },
+        };
+        let id = record.map_or_else(|| self.site_id(name), |record| record.rule);
+        if record.is_none() && self.rules.len() >= MAX_RULES_PER_EDGE {
+            return Err(LocalRefusal::TooManyRules);
+        }
+        let content = content_digest(site);
+        let on_site = OnSite { file: file.map(str::to_owned), content, withdrawn: None };
+        if let Some((record, earlier)) = earlier
+            && earlier.content == content
+            && earlier.withdrawn.is_none()
+            && !(again && has_failed(record))
+        {
+            if earlier.file != on_site.file
+                && let Some(rule) = self.rules.get_mut(&id)
+            {
+                rule.record.site = Some(on_site);
+                turn.touch(id);
+            }
+            return Ok(false);
+        }
+        let generation = Generation(self.known(id).map_or(0, |known| known.generation.0) + 1);
+        let secret = site.password.as_ref().map(|password| secret_ref(id, record, password, generation));
+        let Rendered { bytes, digest, .. } = self.render_site(&site.rule, secret.clone())?;
+        let run = match earlier {
+            Some((_, OnSite { withdrawn: Some(before), .. })) => before.run,
+            // A stop by hand outlives a change; what never got so far begins as it is written.
+            Some((record, _)) if record.current().is_some() => record.run_desired,
+            Some(_) | None => match site.rule.spec().start {
+                Start::Auto => DesiredRun::Running,
+                Start::Manual => DesiredRun::Stopped,
+            },
+        };
+        let restart = record.map_or(0, |record| record.restart);
+        let secrets = secret.zip(site.password.as_ref()).map(|(secret, password)| SecretValue {
+            id: secret.id,
+            version: secret.version,
+            value: password.reveal().to_owned(),
+        });
+        let mut set = Set {
+            rule: id,
+            name: name.clone(),
+            generation,
+            want: Digest::of(b""),
+            target: VersionDigest { version: RuleVersion(generation.0), digest },
+            present: true,
+            run,
+            restart,
+            config: Config::Bytes(bytes),
+            secrets: secrets.into_iter().collect(),
+        };
+        set.want = set.compute_want();
+        self.accept(set, None, Some(on_site), turn);
+        self.hello_soon(turn);
+        Ok(true)
+    }
+
+    fn render_site(&self, rule: &ValidRule, secret: Option<SecretRef>) -> Result<Rendered, LocalRefusal> {
+        let context = RenderContext {
+            account: self.setup.account.clone(),
+            edge: self.setup.edge.clone(),
+            vars: BTreeMap::new(),
+            secret,
+        };
+        render(rule, &context).map_err(|problems| LocalRefusal::Invalid {
+            name: rule.name().clone(),
+            problems: problems.to_string(),
+        })
+    }
+
+    /// The file of a rule is gone: the rule goes too, unless messages would be lost that nobody said to lose.
+    fn withdraw(&mut self, id: RuleId, turn: &mut Turn) {
+        let Some(rule) = self.rules.get_mut(&id) else { return };
+        if rule.voice.counters.queued == 0 {
+            return self.remove_site(id, turn);
+        }
+        let record = &mut rule.record;
+        let Some(site) = record.site.as_mut().filter(|site| site.withdrawn.is_none()) else { return };
+        site.withdrawn = Some(Withdrawn { run: record.run_desired });
+        if let Some(candidate) = record.candidate.take() {
+            record.outcome.get_or_insert(Outcome {
+                code: Code::Superseded,
+                attempted: candidate.held.target,
+                duration_ms: 0,
+                detail: "its file was removed".to_owned(),
+            });
+        }
+        record.run_desired = DesiredRun::Stopped;
+        record.desired_by = By::Local;
+        turn.touch(id);
+        self.carry_out(id, false, By::Local, turn);
+        self.hello_soon(turn);
+    }
+
+    fn remove_site(&mut self, id: RuleId, turn: &mut Turn) {
+        let Some(rule) = self.rules.get(&id) else { return };
+        let generation = Generation(rule.record.generation.0 + 1);
+        let target = VersionDigest::removal(RuleVersion(generation.0));
+        let (name, want) = (rule.record.name.clone(), Digest::of(b""));
+        self.remove(id, Removal { name, generation, want, target, origin: Origin::Local }, turn);
+        self.hello_soon(turn);
+    }
+
+    /// The same name gets the same id in this store, so that a rule that comes back goes on with its numbers. Ids of the
+    /// cloud are made by time and chance (UUIDv7) and never equal one of these (UUIDv8).
+    fn site_id(&self, name: &RuleName) -> RuleId {
+        let digest =
+            Digest::of(format!("tidegate-site-rule-1\n{}\n{name}", self.meta.session.store).as_bytes());
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest.as_bytes()[..16]);
+        RuleId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+}
+
+fn has_failed(record: &RuleRecord) -> bool {
+    record.outcome.as_ref().is_some_and(|outcome| !outcome.code.is_success())
+}
+
+/// What was written, the password included.
+fn content_digest(site: &SiteRule) -> Digest {
+    let password = site.password.as_ref().map_or("", Secret::reveal);
+    Digest::of(format!("{}\n{password}", site.rule.content_digest()).as_bytes())
+}
+
+/// The password's name: the one that it has here already, else a new version.
+fn secret_ref(
+    id: RuleId,
+    record: Option<&RuleRecord>,
+    password: &Secret,
+    generation: Generation,
+) -> SecretRef {
+    let held = record.and_then(RuleRecord::current).into_iter().flat_map(|held| &held.secrets);
+    let same = held.into_iter().find(|secret| secret.value == password.reveal());
+    match same {
+        Some(secret) => SecretRef { id: secret.id.clone(), version: secret.version },
+        None => SecretRef { id: id.to_string(), version: generation.0 },
+    }
+}
