@@ -112,6 +112,9 @@ impl Gateway {
     async fn live(mut self) {
         let number = u64::try_from(self.index).unwrap_or(0) + 1;
         let setup = Setup {
+            edge: self.edge.clone(),
+            account: AccountId::default_account(),
+            has_controller: true,
             agent: semver_of_this_workspace(),
             features: BTreeSet::from([Feature::BridgeV1.as_str().to_owned()]),
             policy: Policy::default(),
