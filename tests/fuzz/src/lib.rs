@@ -10,6 +10,7 @@ pub use queue::queue_recovery;
 pub use tidegate_broker::fuzzing::{codec, connect, session};
 
 use tidegate_model::limits::MAX_ENVELOPE_BYTES;
+use tidegate_model::rule::mosquitto::{MAX_CONNECTIONS, export, import};
 use tidegate_model::rule::{Format, Limits, ValidRule, parse};
 use tidegate_model::wire::Envelope;
 
@@ -17,11 +18,12 @@ use tidegate_model::wire::Envelope;
 pub type Target = fn(&[u8]);
 
 /// Every function by its name, which is also that of its fuzz target and of its folder in `corpus/`.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("codec", codec),
     ("connect", connect),
     ("session", session),
     ("rule_text", rule_text),
+    ("mosquitto_conf", mosquitto_conf),
     ("envelope", envelope),
     ("queue_recovery", queue_recovery),
 ];
@@ -48,6 +50,25 @@ fn read_rule(text: &str, format: Format) -> Result<ValidRule, String> {
     let draft = parse(text, format).map_err(|problems| problems.to_string())?;
     let (rule, _) = draft.validate(&Limits::default()).map_err(|problems| problems.to_string())?;
     Ok(rule)
+}
+
+/// A `mosquitto.conf`: it is read within its bounds, and a rule that comes out of it and can be written as a connection is read
+/// again as a rule.
+///
+/// # Panics
+/// When that does not hold.
+pub fn mosquitto_conf(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(found) = import(text) else { return };
+    assert!(found.bridges.len() <= MAX_CONNECTIONS);
+    assert!(found.lines.len() <= text.lines().count());
+    for rule in found.bridges.iter().filter_map(|bridge| bridge.rule.as_ref()) {
+        if let Ok(written) = export(rule, None) {
+            let again = import(&written.text).map(|again| again.bridges);
+            let is_rule = again.is_ok_and(|bridges| bridges.len() == 1 && bridges[0].rule.is_some());
+            assert!(is_rule, "written and not read again:\n{}", written.text);
+        }
+    }
 }
 
 /// A payload between controller and edge: it is read or gives an error with words; what was read, written again, is read as the

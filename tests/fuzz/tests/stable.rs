@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use tidegate_fuzz::{TARGETS, codec, connect, envelope, queue_recovery, rule_text, session};
+use tidegate_fuzz::{TARGETS, codec, connect, envelope, mosquitto_conf, queue_recovery, rule_text, session};
 
 #[test]
 fn every_file_of_the_corpus_holds() {
@@ -56,6 +56,33 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A line of a `mosquitto.conf` that is nearly right.
+fn conf_line() -> impl Strategy<Value = String> {
+    let option = prop::sample::select(vec![
+        "connection",
+        "address",
+        "addresses",
+        "topic",
+        "remote_username",
+        "remote_password",
+        "remote_clientid",
+        "keepalive_interval",
+        "cleansession",
+        "try_private",
+        "bridge_cafile",
+        "#",
+        "listener",
+        "bridge_outgoing_retain",
+    ]);
+    let value = prop_oneof![
+        3 => prop::sample::select(vec![
+            "a", "h:1883", "sensors/# out 1", "# both 2 a/ b/", "x in", "\"\" out", "true", "false", "60", "0", "+/b in 1 \"\" c/",
+        ]).prop_map(str::to_owned),
+        1 => "[ -~üé\\t]{0,20}",
+    ];
+    (option, value).prop_map(|(option, value)| format!("{option} {value}"))
+}
+
 proptest! {
     #[test]
     fn codec_holds_for_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
@@ -85,6 +112,11 @@ proptest! {
     #[test]
     fn rule_text_holds(format in any::<u8>(), text in "(([a-z_\\[\\]{}:\"'#,.= \n-]|name|url|remote|topic|forwards|mqtt://h){0,30})") {
         rule_text(&[&[format][..], text.as_bytes()].concat());
+    }
+
+    #[test]
+    fn mosquitto_conf_holds(lines in prop::collection::vec(conf_line(), 0..12)) {
+        mosquitto_conf(lines.join("\n").as_bytes());
     }
 
     #[test]
