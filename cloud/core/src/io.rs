@@ -151,12 +151,13 @@ pub enum Effect {
 }
 
 /// Something changed; watchers read the new state themselves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Event {
     /// What kind of change.
     pub kind: EventKind,
     /// When, by the controller's clock.
     #[serde(serialize_with = "crate::view::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub at: Wall,
     /// The rule, if it is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,7 +170,7 @@ pub struct Event {
 }
 
 /// What kind of change an event tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// A rule was created, changed or deleted.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::placement::{Action, IssueState};
@@ -140,7 +141,7 @@ pub struct ActedOn {
 }
 
 /// How a save went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Saved {
     /// A new rule.
@@ -213,7 +214,7 @@ pub struct Rehearsed {
 }
 
 /// A placement that a request would change.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Affected {
     /// The rule.
     pub rule: RuleName,

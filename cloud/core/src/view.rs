@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use semver::Version;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use tidegate_model::code::{Code, FailureClass};
 use tidegate_model::digest::Digest;
@@ -41,7 +42,7 @@ pub fn etag(rule: &RuleRecord) -> String {
 }
 
 /// A rule and where it stands.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RuleView {
     /// Its identity.
     pub id: RuleId,
@@ -53,13 +54,16 @@ pub struct RuleView {
     pub etag: String,
     /// When it was made.
     #[serde(serialize_with = "rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub created: Wall,
     /// When this version was made.
     #[serde(serialize_with = "rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub changed: Wall,
     /// By whom.
     pub changed_by: String,
     /// The content as an object, without the password but with `password_set`.
+    #[schema(value_type = tidegate_model::rule::RuleSpec)]
     pub content: serde_json::Value,
     /// How its placements stand, in numbers.
     pub tally: Tally,
@@ -69,7 +73,7 @@ pub struct RuleView {
 }
 
 /// Placements counted by their states.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Tally {
     /// All placements.
     pub placements: u32,
@@ -82,7 +86,7 @@ pub struct Tally {
 }
 
 /// A failure or a fault, as people are shown it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reason {
     /// For programs; upper case.
     pub code: String,
@@ -96,7 +100,7 @@ pub struct Reason {
 }
 
 /// One rule on one edge.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PlacementView {
     /// The rule.
     pub rule: RuleName,
@@ -122,6 +126,7 @@ pub struct PlacementView {
     pub run_by: Option<By>,
     /// Since when the run state holds, by the edge's clock.
     #[serde(serialize_with = "rfc3339_opt")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<Wall>,
     /// The cloud's version.
     pub version: RuleVersion,
@@ -148,6 +153,7 @@ pub struct PlacementView {
     pub last_known: bool,
     /// When the edge last said something about this placement, by the controller's clock.
     #[serde(serialize_with = "rfc3339_opt")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub as_of: Option<Wall>,
     /// Changes of the run state within a minute, where they are too many to be told one by one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,7 +169,7 @@ pub struct PlacementView {
 }
 
 /// An action under way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct InFlightView {
     /// To ask after it.
     pub id: MessageId,
@@ -173,6 +179,7 @@ pub struct InFlightView {
     pub generation: Generation,
     /// Since when.
     #[serde(serialize_with = "rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub since: Wall,
     /// Who wanted it.
     pub by: String,
@@ -180,25 +187,29 @@ pub struct InFlightView {
     pub queued: bool,
     /// When a queued action is given up.
     #[serde(serialize_with = "rfc3339_opt", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires: Option<Wall>,
     /// The edge said that it is on its disk.
     pub received: bool,
 }
 
 /// A gateway.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct EdgeView {
     /// Its name.
     pub id: EdgeId,
     /// When it was made.
     #[serde(serialize_with = "rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub created: Wall,
     /// Is it reachable?
     pub link: Link,
     /// When it was last heard of.
     #[serde(serialize_with = "rfc3339_opt")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub last_seen: Option<Wall>,
     /// Version of its agent.
+    #[schema(value_type = Option<String>)]
     pub agent_version: Option<Version>,
     /// Rule features that it runs.
     pub features: BTreeSet<String>,
@@ -221,7 +232,7 @@ pub struct EdgeView {
 pub const MAX_HELD_SHOWN: usize = 20;
 
 /// Totals for the header and for monitors.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Summary {
     /// Rules in the account.
     pub rules: u32,
@@ -240,6 +251,7 @@ pub struct Summary {
     pub indicator: &'static str,
     /// When this was computed.
     #[serde(serialize_with = "rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub as_of: Wall,
 }
 

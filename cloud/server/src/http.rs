@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post, put};
 use tidegate_cloud_core::{How, Rejection, Reply, Request};
 use tidegate_model::placement::Role;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::auth::AdminAuth;
 use crate::events::Events;
@@ -33,6 +34,7 @@ mod listener;
 mod metrics;
 mod middleware;
 mod once;
+mod openapi;
 mod page;
 mod params;
 mod placements;
@@ -136,33 +138,42 @@ impl From<Rejection> for Problem {
     }
 }
 
+/// All routes with their descriptions: a route that is not described cannot be made here.
+fn routes() -> OpenApiRouter<App> {
+    let api = OpenApiRouter::new()
+        .routes(routes!(rules::list, rules::create))
+        .routes(routes!(rules::check))
+        .routes(routes!(rules::get, rules::put, rules::patch, rules::delete))
+        .routes(routes!(versions::list))
+        .routes(routes!(versions::get))
+        .routes(routes!(versions::diff))
+        .routes(routes!(versions::restore))
+        .routes(routes!(placements::of_rule))
+        .routes(routes!(placements::place, placements::unplace))
+        .routes(routes!(placements::list))
+        .routes(routes!(placements::get))
+        .routes(routes!(placements::act))
+        .routes(routes!(placements::act_on_many))
+        .routes(routes!(edges::list, edges::create))
+        .routes(routes!(edges::get, edges::remove))
+        .routes(routes!(edges::confirm))
+        .routes(routes!(events::stream))
+        .routes(routes!(health::summary))
+        .routes(routes!(export::export_all))
+        .routes(routes!(openapi::openapi));
+    let mut all = OpenApiRouter::with_openapi(openapi::beginning())
+        .nest("/api/v1", api)
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(metrics::metrics));
+    openapi::complete(all.get_openapi_mut());
+    all
+}
+
 /// All routes, with what surrounds them.
 pub(crate) fn router(app: App) -> Router {
-    let api = Router::new()
-        .route("/rules", get(rules::list).post(rules::create))
-        .route("/rules/check", post(rules::check))
-        .route("/rules/{rule}", get(rules::get).put(rules::put).patch(rules::patch).delete(rules::delete))
-        .route("/rules/{rule}/versions", get(versions::list))
-        .route("/rules/{rule}/versions/{version}", get(versions::get))
-        .route("/rules/{rule}/diff", get(versions::diff))
-        .route("/rules/{rule}/restore", post(versions::restore))
-        .route("/rules/{rule}/placements", get(placements::of_rule))
-        .route("/rules/{rule}/placements/{edge}", put(placements::place).delete(placements::unplace))
-        .route("/placements", get(placements::list))
-        .route("/placements/{rule}/{edge}", get(placements::get))
-        .route("/placements/{rule}/{edge}/{action}", post(placements::act))
-        .route("/actions", post(placements::act_on_many))
-        .route("/edges", get(edges::list).post(edges::create))
-        .route("/edges/{edge}", get(edges::get).delete(edges::remove))
-        .route("/edges/{edge}/confirm", post(edges::confirm))
-        .route("/events", get(events::stream))
-        .route("/summary", get(health::summary))
-        .route("/admin/export", get(export::export_all));
-    Router::new()
-        .nest("/api/v1", api)
-        .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::metrics))
+    let (router, _) = routes().split_for_parts();
+    router
         .fallback(middleware::no_such_path)
         .method_not_allowed_fallback(middleware::no_such_method)
         .layer(axum::middleware::from_fn_with_state(app.clone(), once::once))

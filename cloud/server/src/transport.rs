@@ -67,7 +67,7 @@ pub(crate) enum BrokerWatch {
 }
 
 /// The broker as people are shown it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(crate) struct BrokerView {
     /// `embedded` or `external`.
     pub(crate) kind: &'static str,
@@ -114,7 +114,7 @@ impl BrokerWatch {
 }
 
 /// Where a gateway finds the broker, as the answer that makes an edge tells it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub(crate) struct ForGateways {
     /// Port of the controller's own broker.
     #[serde(skip_serializing_if = "Option::is_none")]

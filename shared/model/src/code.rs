@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// What kind of failure a code is: it decides who has to do something.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureClass {
@@ -84,6 +85,22 @@ codes! {
     TimedOut = "TIMED_OUT", 504, "the edge gave no answer in time; its next report will tell whether it applied the change";
     NoSpace = "NO_SPACE", 507, "the disk of the edge is full";
 }
+
+// Written by hand: the derive does not see through the macro which word a code has.
+#[cfg(feature = "schema")]
+impl utoipa::PartialSchema for Code {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let words = Self::ALL.iter().chain([&Self::Unknown]).map(|code| code.as_str());
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::Type::String)
+            .description(Some("How an operation ended, or why something was refused."))
+            .enum_values(Some(words))
+            .into()
+    }
+}
+
+#[cfg(feature = "schema")]
+impl utoipa::ToSchema for Code {}
 
 impl Code {
     /// Whether the operation succeeded.

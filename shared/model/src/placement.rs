@@ -12,6 +12,7 @@ use crate::digest::Digest;
 use crate::version::RuleVersion;
 
 /// Is the edge's configuration the one that the cloud holds?
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IssueState {
@@ -53,6 +54,7 @@ impl fmt::Display for IssueState {
 }
 
 /// Is the rule moving data? Only the edge says so.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
@@ -94,6 +96,7 @@ impl fmt::Display for RunState {
 }
 
 /// Can the edge be reached?
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Link {
@@ -166,6 +169,7 @@ impl IssueFacts {
 }
 
 /// The five operator actions.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -257,6 +261,7 @@ pub struct ActionFacts {
 }
 
 /// Whether one action is allowed now, and if not, why.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allowed {
     /// The action.
@@ -269,6 +274,7 @@ pub struct Allowed {
 }
 
 /// Why an action is refused.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// For programs.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Version of a rule: 1 for the first, and exactly 1 more for each committed change.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(value_type = u64))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RuleVersion(pub u64);
@@ -27,6 +28,7 @@ impl fmt::Display for RuleVersion {
 }
 
 /// Counter of desired states of one placement; what orders commands. 0 means that there was none yet.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(value_type = u64))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Generation(pub u64);

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tidegate_cloud_core::{
     ActedOn, Affected, EdgeView, InFlightView, KeptAnswer, PlacementView, Rejection, Reply, RuleView, Saved,
 };
+use utoipa::ToSchema;
 
 use tidegate_model::ids::{EdgeId, RuleName};
 
@@ -19,7 +20,7 @@ use crate::transport::ForGateways;
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// A rule that was saved.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SavedRule<'r> {
     #[serde(flatten)]
     rule: &'r RuleView,
@@ -28,7 +29,7 @@ pub(super) struct SavedRule<'r> {
 }
 
 /// An action that was begun, or that had nothing to do.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Acted<'r> {
     /// What is under way; `null`: it was so already, nothing was sent, and nobody has to wait.
     operation: Option<&'r InFlightView>,
@@ -37,7 +38,7 @@ pub(super) struct Acted<'r> {
 }
 
 /// What became of an action on many placements.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ActedOnMany<'r> {
     /// One for each placement that was named, in that order.
     items: Vec<ActedOnOne<'r>>,
@@ -50,7 +51,7 @@ pub(super) struct ActedOnMany<'r> {
 }
 
 /// What became of an action on one of many placements.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ActedOnOne<'r> {
     /// The rule.
     rule: &'r RuleName,
@@ -79,7 +80,7 @@ impl<'r> ActedOnMany<'r> {
 }
 
 /// Why an action on one of many placements was refused.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Brief {
     /// For programs, as in a problem of its own.
     code: &'static str,
@@ -94,14 +95,14 @@ impl Brief {
 }
 
 /// A rule that is taken off an edge which still has to hear of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Unplaced {
     /// Always true: the removal waits for the edge.
     pending: bool,
 }
 
 /// An edge that was made known, with the only sight of its credential.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CreatedEdge<'r> {
     #[serde(flatten)]
     edge: &'r EdgeView,
@@ -116,7 +117,7 @@ pub(super) struct CreatedEdge<'r> {
 }
 
 /// What a request would do.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Rehearsal<'r> {
     /// Always true.
     dry_run: bool,
@@ -126,11 +127,23 @@ pub(super) struct Rehearsal<'r> {
     #[serde(skip_serializing_if = "Option::is_none")]
     etag: Option<&'r str>,
     /// The body that it would be answered with.
+    #[schema(value_type = Value)]
     answer: Value,
     /// The placements that would change, the first 500.
     affected: &'r [Affected],
     /// How many placements would change in all.
     affected_total: u32,
+}
+
+/// One of two answers of the same status.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it stands in the API's description only")]
+pub(super) enum OneOf2<A, B> {
+    /// The usual one.
+    Usual(A),
+    /// The other one.
+    Other(B),
 }
 
 /// Tells a reply.

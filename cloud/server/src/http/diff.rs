@@ -1,14 +1,58 @@
 //! What differs between two versions of a rule: field by field, and line by line. No password, only whether it changed.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use similar::TextDiff;
 use tidegate_cloud_core::VersionRecord;
+use tidegate_model::ids::RuleName;
+use utoipa::ToSchema;
 
 /// Lines of the file around each change.
 const CONTEXT_LINES: usize = 3;
 
+/// What differs between two versions.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Diff {
+    /// The rule.
+    pub(super) rule: RuleName,
+    /// The older version.
+    pub(super) from: u64,
+    /// The newer version.
+    pub(super) to: u64,
+    /// The fields that differ.
+    pub(super) changes: Vec<Change>,
+    /// The two files as a unified diff; empty where they are the same.
+    pub(super) unified: String,
+}
+
+/// A field that differs.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Change {
+    /// Where it stands.
+    pointer: String,
+    /// What became of it.
+    op: Op,
+    /// Its value before; passwords have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Value)]
+    from: Option<Value>,
+    /// Its value since; passwords have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Value)]
+    to: Option<Value>,
+}
+
+/// What became of a field.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Op {
+    Added,
+    Changed,
+    Removed,
+}
+
 /// The fields that differ, by JSON pointer.
-pub(super) fn changes(old: &VersionRecord, new: &VersionRecord) -> Vec<Value> {
+pub(super) fn changes(old: &VersionRecord, new: &VersionRecord) -> Vec<Change> {
     let mut changes = Vec::new();
     let content = |record: &VersionRecord| record.content.to_json(record.secret.is_some());
     compare(&mut changes, String::new(), Some(&content(old)), Some(&content(new)));
@@ -16,12 +60,17 @@ pub(super) fn changes(old: &VersionRecord, new: &VersionRecord) -> Vec<Value> {
     if let (Some(before), Some(after)) = (secret(old), secret(new))
         && before != after
     {
-        changes.push(json!({ "pointer": "/remote/password", "op": "changed" }));
+        changes.push(Change {
+            pointer: "/remote/password".to_owned(),
+            op: Op::Changed,
+            from: None,
+            to: None,
+        });
     }
     changes
 }
 
-fn compare(changes: &mut Vec<Value>, pointer: String, old: Option<&Value>, new: Option<&Value>) {
+fn compare(changes: &mut Vec<Change>, pointer: String, old: Option<&Value>, new: Option<&Value>) {
     match (old, new) {
         (Some(Value::Object(old)), Some(Value::Object(new))) => {
             let added = new.keys().filter(|key| !old.contains_key(*key));
@@ -36,12 +85,15 @@ fn compare(changes: &mut Vec<Value>, pointer: String, old: Option<&Value>, new: 
             }
         }
         (Some(old), Some(new)) if old == new => {}
-        (Some(old), Some(new)) => {
-            changes.push(json!({ "pointer": pointer, "op": "changed", "from": old, "to": new }));
-        }
-        (Some(old), None) => changes.push(json!({ "pointer": pointer, "op": "removed", "from": old })),
-        (None, Some(new)) => changes.push(json!({ "pointer": pointer, "op": "added", "to": new })),
         (None, None) => {}
+        (old, new) => {
+            let op = match (old, new) {
+                (Some(_), Some(_)) | (None, None) => Op::Changed,
+                (Some(_), None) => Op::Removed,
+                (None, Some(_)) => Op::Added,
+            };
+            changes.push(Change { pointer, op, from: old.cloned(), to: new.cloned() });
+        }
     }
 }
 

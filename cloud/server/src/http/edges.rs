@@ -8,16 +8,23 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use tidegate_cloud_core::{EdgeView, Rejection, Reply, Request};
 use tidegate_model::ids::EdgeId;
+use utoipa::ToSchema;
 
-use crate::auth::Credentials;
-
+use super::answer::CreatedEdge;
 use super::caller::{Caller, Path, edge_id};
-use super::page::{Page, total};
+use super::page::{List, Page};
 use super::params::Params;
 use super::problem::{FieldError, Problem};
 use super::{App, answer, body};
+use crate::auth::Credentials;
 
 /// `GET /edges`
+#[utoipa::path(
+    get, path = "/edges", operation_id = "list_edges", tag = "edges",
+    params(("limit" = Option<usize>, Query, description = "Items of the page, 1 to 500; 50 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, as it came")),
+    responses((status = 200, description = "Edges by name", body = List<EdgeView>, headers(("Link" = String, description = "The next page, where there is one"))))
+)]
 pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<Response, Problem> {
     let page = Page::take(&mut params, "/api/v1/edges");
     let after = page.after.as_ref().map(|after| EdgeId::new(after.as_str())).transpose();
@@ -28,10 +35,15 @@ pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<R
     params.finish()?;
     let ask = page.ask();
     let (items, all) = app.core.read(move |core, _| core.edges(after.as_ref(), ask)).await?;
-    page.answer(items, |edge: &EdgeView| edge.id.to_string(), total(all))
+    Ok(page.answer(items, |edge: &EdgeView| edge.id.to_string(), List::of(all)))
 }
 
 /// `GET /edges/{edge}`
+#[utoipa::path(
+    get, path = "/edges/{edge}", operation_id = "get_edge", tag = "edges",
+    params(("edge" = EdgeId, Path, description = "Name of the edge")),
+    responses((status = 200, description = "The edge", body = EdgeView))
+)]
 pub(super) async fn get(
     State(app): State<App>,
     Path(edge): Path<String>,
@@ -49,13 +61,20 @@ async fn view(app: &App, edge: EdgeId) -> Result<EdgeView, Problem> {
 }
 
 /// Which edge to make known.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Create {
+    /// Its name.
     id: String,
 }
 
 /// `POST /edges`
+#[utoipa::path(
+    post, path = "/edges", operation_id = "create_edge", tag = "edges",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible ASCII characters: the request is done once, and sent again gets the first answer")),
+    request_body = Create,
+    responses((status = 201, description = "The edge is known; its credential is told only now", body = CreatedEdge<'_>))
+)]
 pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -79,6 +98,11 @@ pub(super) async fn create(
 }
 
 /// `DELETE /edges/{edge}?leave_running=`
+#[utoipa::path(
+    delete, path = "/edges/{edge}", operation_id = "remove_edge", tag = "edges",
+    params(("edge" = EdgeId, Path, description = "Name of the edge"), ("leave_running" = Option<bool>, Query, description = "Forget the edge although rules are on it, which go on running there")),
+    responses((status = 204, description = "The edge is forgotten and its credential revoked"))
+)]
 pub(super) async fn remove(
     State(app): State<App>,
     caller: Caller,
@@ -92,6 +116,11 @@ pub(super) async fn remove(
 }
 
 /// `POST /edges/{edge}/confirm`
+#[utoipa::path(
+    post, path = "/edges/{edge}/confirm", operation_id = "confirm_edge", tag = "edges",
+    params(("edge" = EdgeId, Path, description = "Name of the edge"), ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible ASCII characters: the request is done once, and sent again gets the first answer")),
+    responses((status = 200, description = "The cloud goes on above what the edge holds", body = EdgeView))
+)]
 pub(super) async fn confirm(
     State(app): State<App>,
     caller: Caller,

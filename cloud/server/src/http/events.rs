@@ -94,6 +94,11 @@ impl Topics {
 }
 
 /// `GET /events?topics=`
+#[utoipa::path(
+    get, path = "/events", operation_id = "stream_events", tag = "monitoring",
+    params(("topics" = Option<String>, Query, description = "`rule/NAME`, `edge/NAME`, `rule/*`, `edge/*` or `*`, with commas between them"), ("Last-Event-ID" = Option<String>, Header, description = "The last event that was seen")),
+    responses((status = 200, description = "Server-sent events: the data of each is an `Event`; `resync` says that some were missed", body = Event, content_type = "text/event-stream"))
+)]
 pub(super) async fn stream(
     State(app): State<App>,
     mut params: Params,

@@ -21,6 +21,10 @@ use crate::store::{MAX_WAITING_CHUNKS, StoreError, export};
 pub(super) const MAX_EXPORTS: usize = 1;
 
 /// `GET /admin/export`
+#[utoipa::path(
+    get, path = "/admin/export", operation_id = "export", tag = "monitoring",
+    responses((status = 200, description = "A backup: one record in JSON per line; it holds the rules' passwords", body = String, content_type = "application/jsonl"))
+)]
 pub(super) async fn export_all(State(app): State<App>, params: Params) -> Result<Response, Problem> {
     params.finish()?;
     let seat = Arc::clone(&app.exports)

@@ -10,6 +10,10 @@ use super::{App, MAX_WATCHERS};
 use crate::metrics::{CONTENT_TYPE, Now};
 
 /// `GET /metrics`
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = "monitoring",
+    responses((status = 200, description = "Metrics in the OpenMetrics text format", body = String, content_type = "application/openmetrics-text"))
+)]
 pub(super) async fn metrics(State(app): State<App>, params: Params) -> Result<Response, Problem> {
     params.finish()?;
     // Looked at before this very request waits for the loop.

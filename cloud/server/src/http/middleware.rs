@@ -39,7 +39,7 @@ const FAILURES: Rate = Rate { per_second: 1, burst: 30 };
 /// The path that needs no token where an operator said so.
 const METRICS_PATH: &str = "/metrics";
 /// Paths that need no token: they tell nothing but whether the process works.
-const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/api/v1/openapi.json"];
 
 /// The outermost layer.
 pub(super) async fn surround(State(app): State<App>, request: Request, next: Next) -> Response {

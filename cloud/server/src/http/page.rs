@@ -6,10 +6,9 @@ use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::params::Params;
-use super::problem::Problem;
 
 /// Items of a page unless asked otherwise.
 const DEFAULT_LIMIT: usize = 50;
@@ -55,21 +54,17 @@ impl Page {
         self.limit + 1
     }
 
-    /// The page of these items. `key` gives an item's key, `more` what stands beside the items.
-    pub(super) fn answer<T: Serialize>(
+    /// The page of these items. `key` gives an item's key, `wrap` makes the body of items and the cursor of the next page.
+    pub(super) fn answer<T, B: Serialize>(
         self,
         mut items: Vec<T>,
         key: impl Fn(&T) -> String,
-        more: Map<String, Value>,
-    ) -> Result<Response, Problem> {
+        wrap: impl FnOnce(Vec<T>, Option<String>) -> B,
+    ) -> Response {
         let further = items.len() > self.limit;
         items.truncate(self.limit);
         let cursor = items.last().filter(|_| further).map(|last| URL_SAFE_NO_PAD.encode(key(last)));
-        let items = serde_json::to_value(items).map_err(|_| Problem::internal())?;
-        let mut body = json!({ "items": items, "next_cursor": cursor });
-        if let Value::Object(body) = &mut body {
-            body.extend(more);
-        }
+        let body = wrap(items, cursor.clone());
         let mut response = Json(body).into_response();
         if let Some(cursor) = cursor {
             let mut link = format!("<{}?limit={}&cursor={cursor}", self.path, self.limit);
@@ -81,7 +76,7 @@ impl Page {
                 response.headers_mut().insert(header::LINK, value);
             }
         }
-        Ok(response)
+        response
     }
 }
 
@@ -96,9 +91,22 @@ impl Params {
     }
 }
 
-/// What stands beside the items of every list.
-pub(super) fn total(total: u32) -> Map<String, Value> {
-    Map::from_iter([("total".to_owned(), total.into())])
+/// One page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct List<T> {
+    /// The items of this page, in the list's order.
+    items: Vec<T>,
+    /// The `cursor` of the next page; `null`: this is the last.
+    next_cursor: Option<String>,
+    /// How many items pass the filters in all.
+    total: u32,
+}
+
+impl<T> List<T> {
+    /// A page out of so many.
+    pub(super) fn of(total: u32) -> impl FnOnce(Vec<T>, Option<String>) -> Self {
+        move |items, next_cursor| Self { items, next_cursor, total }
+    }
 }
 
 fn escape(text: &str) -> String {

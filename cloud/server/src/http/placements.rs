@@ -11,16 +11,25 @@ use serde::Deserialize;
 use tidegate_cloud_core::{MAX_TARGETS, PlacementFilter, PlacementView, Rejection, Request, WhenOffline};
 use tidegate_model::ids::{EdgeId, RuleName};
 use tidegate_model::placement::{Action, IssueState, RunState};
+use utoipa::ToSchema;
 
+use super::answer::{Acted, ActedOnMany, OneOf2, Rehearsal, Unplaced};
 use super::caller::{Caller, Path, edge_id, rule_name};
 use super::kind::Kind;
-use super::page::{Page, total};
+use super::page::{List, Page};
 use super::params::Params;
 use super::problem::{FieldError, Problem};
 use super::rules::{ISSUE_STATES, RUN_STATES, no_such_rule};
 use super::{App, ROLE, answer, body};
 
 /// `GET /placements`
+#[utoipa::path(
+    get, path = "/placements", operation_id = "list_placements", tag = "placements",
+    params(("rule" = Option<RuleName>, Query, description = "Of this rule"), ("edge" = Option<EdgeId>, Query, description = "On this edge"), ("issue_state" = Option<IssueState>, Query, description = "With this issue state"),
+        ("run_state" = Option<RunState>, Query, description = "With this run state"), ("limit" = Option<usize>, Query, description = "Items of the page, 1 to 500; 50 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, as it came")),
+    responses((status = 200, description = "Placements by rule and edge", body = List<PlacementView>, headers(("Link" = String, description = "The next page, where there is one"))))
+)]
 pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<Response, Problem> {
     let page = Page::take(&mut params, "/api/v1/placements");
     let rule = params.parse::<RuleName>("rule");
@@ -29,6 +38,13 @@ pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<R
 }
 
 /// `GET /rules/{rule}/placements`
+#[utoipa::path(
+    get, path = "/rules/{rule}/placements", operation_id = "list_rule_placements", tag = "placements",
+    params(("rule" = RuleName, Path, description = "Name of the rule"), ("edge" = Option<EdgeId>, Query, description = "On this edge"), ("issue_state" = Option<IssueState>, Query, description = "With this issue state"),
+        ("run_state" = Option<RunState>, Query, description = "With this run state"), ("limit" = Option<usize>, Query, description = "Items of the page, 1 to 500; 50 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, as it came")),
+    responses((status = 200, description = "Placements of the rule by edge", body = List<PlacementView>, headers(("Link" = String, description = "The next page, where there is one"))))
+)]
 pub(super) async fn of_rule(
     State(app): State<App>,
     Path(rule): Path<String>,
@@ -72,10 +88,15 @@ async fn page_of(
         core.placements(&filter, after.as_ref().map(|(rule, edge)| (rule, edge)), ask, ROLE)
     };
     let (items, matching) = app.core.read(look).await?;
-    page.answer(items, |p: &PlacementView| format!("{}/{}", p.rule, p.edge), total(matching))
+    Ok(page.answer(items, |p: &PlacementView| format!("{}/{}", p.rule, p.edge), List::of(matching)))
 }
 
 /// `GET /placements/{rule}/{edge}`
+#[utoipa::path(
+    get, path = "/placements/{rule}/{edge}", operation_id = "get_placement", tag = "placements",
+    params(("rule" = RuleName, Path, description = "Name of the rule"), ("edge" = EdgeId, Path, description = "Name of the edge")),
+    responses((status = 200, description = "The placement", body = PlacementView))
+)]
 pub(super) async fn get(
     State(app): State<App>,
     Path((rule, edge)): Path<(String, String)>,
@@ -90,14 +111,21 @@ pub(super) async fn get(
 }
 
 /// What a placement is made with.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Place {
+    /// Values of the rule's variables on this edge.
     #[serde(default)]
     vars: BTreeMap<String, String>,
 }
 
 /// `PUT /rules/{rule}/placements/{edge}?dry_run=`: nothing is sent before it is issued.
+#[utoipa::path(
+    put, path = "/rules/{rule}/placements/{edge}", operation_id = "place_rule", tag = "placements",
+    params(("rule" = RuleName, Path, description = "Name of the rule"), ("edge" = EdgeId, Path, description = "Name of the edge"), ("dry_run" = Option<bool>, Query, description = "Tell what would happen; nothing is done. The answer is a `Rehearsal`")),
+    request_body = Option<Place>,
+    responses((status = 201, description = "The rule is placed; nothing was sent", body = PlacementView), (status = 200, description = "It was placed already and has these variables now; or a dry run", body = OneOf2<PlacementView, Rehearsal<'_>>))
+)]
 pub(super) async fn place(
     State(app): State<App>,
     caller: Caller,
@@ -114,6 +142,11 @@ pub(super) async fn place(
 }
 
 /// `DELETE /rules/{rule}/placements/{edge}?dry_run=`: 202 while the edge still has to hear of it, else 204.
+#[utoipa::path(
+    delete, path = "/rules/{rule}/placements/{edge}", operation_id = "unplace_rule", tag = "placements",
+    params(("rule" = RuleName, Path, description = "Name of the rule"), ("edge" = EdgeId, Path, description = "Name of the edge"), ("dry_run" = Option<bool>, Query, description = "Tell what would happen; nothing is done. The answer is a `Rehearsal`")),
+    responses((status = 202, description = "The edge still has to hear of it", body = Unplaced), (status = 204, description = "Nothing was on the edge"), (status = 200, description = "A dry run", body = Rehearsal<'_>))
+)]
 pub(super) async fn unplace(
     State(app): State<App>,
     caller: Caller,
@@ -127,16 +160,17 @@ pub(super) async fn unplace(
 }
 
 /// What an action may say.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Act {
+    /// What to do while the edge is offline; the parameter of the query goes before it.
     when_offline: Option<Offline>,
 }
 
 /// What to do while the edge is offline.
-#[derive(Deserialize, Clone, Copy)]
+#[derive(Deserialize, Clone, Copy, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum Offline {
+pub(super) enum Offline {
     Refuse,
     Queue,
 }
@@ -151,23 +185,34 @@ impl Offline {
 }
 
 /// One action on many placements.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ActOnMany {
+    /// Which action.
     action: Action,
+    /// The placements, at most 500.
     targets: Vec<OnePlacement>,
+    /// What to do with edges that are offline; `refuse` unless given.
     when_offline: Option<Offline>,
 }
 
 /// Names a placement.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct OnePlacement {
+    /// The rule.
     rule: RuleName,
+    /// The edge.
     edge: EdgeId,
 }
 
 /// `POST /actions?dry_run=`: one action on up to 500 placements; the answer tells what became of each.
+#[utoipa::path(
+    post, path = "/actions", operation_id = "act_on_many", tag = "placements",
+    params(("dry_run" = Option<bool>, Query, description = "Tell what would happen; nothing is done. The answer is a `Rehearsal`"), ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible ASCII characters: the request is done once, and sent again gets the first answer")),
+    request_body = ActOnMany,
+    responses((status = 200, description = "What became of each; or a dry run", body = OneOf2<ActedOnMany<'_>, Rehearsal<'_>>))
+)]
 pub(super) async fn act_on_many(
     State(app): State<App>,
     caller: Caller,
@@ -191,6 +236,12 @@ pub(super) async fn act_on_many(
 }
 
 /// `POST /placements/{rule}/{edge}/{issue|issue-again|sync|start|stop}?when_offline=&dry_run=`
+#[utoipa::path(
+    post, path = "/placements/{rule}/{edge}/{action}", operation_id = "act", tag = "placements",
+    params(("rule" = RuleName, Path, description = "Name of the rule"), ("edge" = EdgeId, Path, description = "Name of the edge"), ("action" = String, Path, description = "`issue`, `issue-again`, `sync`, `start` or `stop`"), ("when_offline" = Option<Offline>, Query, description = "What to do while the edge is offline; `refuse` unless given"), ("dry_run" = Option<bool>, Query, description = "Tell what would happen; nothing is done. The answer is a `Rehearsal`"), ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible ASCII characters: the request is done once, and sent again gets the first answer")),
+    request_body = Option<Act>,
+    responses((status = 202, description = "The action is under way", body = Acted<'_>), (status = 200, description = "It was so already, nothing was sent; or a dry run", body = OneOf2<Acted<'_>, Rehearsal<'_>>))
+)]
 pub(super) async fn act(
     State(app): State<App>,
     caller: Caller,

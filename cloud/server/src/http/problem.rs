@@ -10,6 +10,8 @@ use tidegate_model::ids::EdgeId;
 use tidegate_model::placement::Allowed;
 use tidegate_model::rule::Problems;
 
+use utoipa::ToSchema;
+
 use super::kind::Kind;
 use crate::run::Stopped;
 use crate::store::StoreError;
@@ -31,7 +33,8 @@ struct Inner {
 }
 
 /// An error of the API (RFC 9457, `application/problem+json`).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
 pub(super) struct ProblemBody {
     /// The kind, as a path; docs/operations.md lists them all.
     #[serde(rename = "type")]
@@ -62,7 +65,7 @@ pub(super) struct ProblemBody {
 }
 
 /// One thing that is wrong with what was sent.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct FieldError {
     /// JSON pointer into the body; empty for the whole body, or for a parameter of the query.
     pub(super) pointer: String,

@@ -7,14 +7,17 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use serde_json::json;
-use tidegate_cloud_core::{Controller, Expect, PlacementFilter, Request, RuleFilter};
+use serde::Serialize;
+use tidegate_cloud_core::{Controller, Expect, PlacementFilter, Request, RuleFilter, RuleView};
+use tidegate_model::digest::Digest;
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::placement::{IssueState, RunState};
-use tidegate_model::rule::{Rendered, Route, SecretInput, ValidRule};
+use tidegate_model::rule::{Rendered, Route, RuleSpec, SecretInput, ValidRule};
+use utoipa::ToSchema;
 
+use super::answer::{OneOf2, Rehearsal, SavedRule};
 use super::caller::{Caller, Path, rule_name};
-use super::page::{Page, total};
+use super::page::{List, Page};
 use super::params::Params;
 use super::problem::{FieldError, Problem, field_errors};
 use super::{App, ROLE, answer, body, etag};
@@ -32,6 +35,13 @@ pub(super) const ISSUE_STATES: &str = "not_issued, issued, updates_not_issued, f
 pub(super) const RUN_STATES: &str = "not_running, running, paused_manual, paused_fault";
 
 /// `GET /rules`
+#[utoipa::path(
+    get, path = "/rules", operation_id = "list_rules", tag = "rules",
+    params(("q" = Option<String>, Query, description = "The name contains this"), ("issue_state" = Option<IssueState>, Query, description = "With this issue state"),
+        ("run_state" = Option<RunState>, Query, description = "With this run state"), ("edge" = Option<EdgeId>, Query, description = "Placed on this edge"), ("limit" = Option<usize>, Query, description = "Items of the page, 1 to 500; 50 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, as it came")),
+    responses((status = 200, description = "Rules by name", body = RuleList, headers(("Link" = String, description = "The next page, where there is one"))))
+)]
 pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<Response, Problem> {
     let page = Page::take(&mut params, "/api/v1/rules");
     let filter = RuleFilter {
@@ -52,13 +62,43 @@ pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<R
     let ask = page.ask();
     let look = move |core: &Controller, now| (core.rules(&filter, after.as_ref(), ask), core.summary(now));
     let ((items, matching), summary) = app.core.read(look).await?;
-    let mut more = total(matching);
-    let totals = json!({ "total": summary.rules, "issued_number": summary.rules_issued, "pending": summary.tally.pending });
-    more.insert("summary".to_owned(), totals);
-    page.answer(items, |rule| rule.name.to_string(), more)
+    let totals = RuleTotals {
+        total: summary.rules,
+        issued_number: summary.rules_issued,
+        pending: summary.tally.pending,
+    };
+    let wrap = |items, cursor| RuleList { list: List::of(matching)(items, cursor), summary: totals };
+    Ok(page.answer(items, |rule| rule.name.to_string(), wrap))
+}
+
+/// One page of the rules.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RuleList {
+    #[serde(flatten)]
+    list: List<RuleView>,
+    /// Totals, whatever the filters.
+    summary: RuleTotals,
+}
+
+/// All rules in numbers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RuleTotals {
+    /// Rules.
+    total: u32,
+    /// Rules that are issued to at least one edge.
+    issued_number: u32,
+    /// Placements that something is still to be done for.
+    pending: u32,
 }
 
 /// `POST /rules?note=&dry_run=`
+#[utoipa::path(
+    post, path = "/rules", operation_id = "create_rule", tag = "rules",
+    params(("note" = Option<String>, Query, description = "What the change is about; kept with the version"), ("dry_run" = Option<bool>, Query, description = "Tell what would happen; nothing is done. The answer is a `Rehearsal`"), ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible ASCII characters: the request is done once, and sent again gets the first answer")),
+    request_body(description = "The rule, as JSON, TOML or YAML", content(
+        (RuleSpec = "application/json"), (String = "application/toml"), (String = "application/yaml"))),
+    responses((status = 201, description = "The rule was created", body = SavedRule<'_>, headers(("ETag" = String, description = "Tag of the rule's version and content"))), (status = 200, description = "A dry run", body = Rehearsal<'_>))
+)]
 pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -73,6 +113,11 @@ pub(super) async fn create(
 }
 
 /// `GET /rules/{rule}`
+#[utoipa::path(
+    get, path = "/rules/{rule}", operation_id = "get_rule", tag = "rules",
+    params(("rule" = RuleName, Path, description = "Name of the rule"), ("If-None-Match" = Option<String>, Header, description = "The ETag that is known")),
+    responses((status = 200, description = "The rule with its placements", body = RuleView, headers(("ETag" = String, description = "Tag of the rule's version and content"))), (status = 304, description = "The content is the known one"))
+)]
 pub(super) async fn get(
     State(app): State<App>,
     Path(rule): Path<String>,
@@ -96,6 +141,13 @@ pub(super) async fn get(
 }
 
 /// `PUT /rules/{rule}?note=&dry_run=`
+#[utoipa::path(
+    put, path = "/rules/{rule}", operation_id = "put_rule", tag = "rules",
+    params(("rule" = RuleName, Path, description = "Name of the rule"), ("note" = Option<String>, Query, description = "What the change is about; kept with the version"), ("dry_run" = Option<bool>, Query, description = "Tell what would happen; nothing is done. The answer is a `Rehearsal`"), ("If-Match" = Option<String>, Header, description = "The ETag of the rule that was read"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no such rule")),
+    request_body(description = "The rule, as JSON, TOML or YAML", content(
+        (RuleSpec = "application/json"), (String = "application/toml"), (String = "application/yaml"))),
+    responses((status = 200, description = "A new version, or unchanged; or a dry run", body = OneOf2<SavedRule<'_>, Rehearsal<'_>>, headers(("ETag" = String, description = "Tag of the rule's version and content"))), (status = 201, description = "The rule was created", body = SavedRule<'_>, headers(("ETag" = String, description = "Tag of the rule's version and content"))))
+)]
 pub(super) async fn put(
     State(app): State<App>,
     caller: Caller,
@@ -117,6 +169,12 @@ pub(super) async fn put(
 }
 
 /// `PATCH /rules/{rule}?note=&dry_run=`
+#[utoipa::path(
+    patch, path = "/rules/{rule}", operation_id = "patch_rule", tag = "rules",
+    params(("rule" = RuleName, Path, description = "Name of the rule"), ("note" = Option<String>, Query, description = "What the change is about; kept with the version"), ("dry_run" = Option<bool>, Query, description = "Tell what would happen; nothing is done. The answer is a `Rehearsal`"), ("If-Match" = String, Header, description = "The ETag of the rule that was read")),
+    request_body(description = "A JSON merge patch (RFC 7396) of the rule", content_type = "application/merge-patch+json", content = Object),
+    responses((status = 200, description = "A new version, or unchanged; or a dry run", body = OneOf2<SavedRule<'_>, Rehearsal<'_>>, headers(("ETag" = String, description = "Tag of the rule's version and content"))))
+)]
 pub(super) async fn patch(
     State(app): State<App>,
     caller: Caller,
@@ -139,6 +197,11 @@ pub(super) async fn patch(
 }
 
 /// `DELETE /rules/{rule}?dry_run=`
+#[utoipa::path(
+    delete, path = "/rules/{rule}", operation_id = "delete_rule", tag = "rules",
+    params(("rule" = RuleName, Path, description = "Name of the rule"), ("dry_run" = Option<bool>, Query, description = "Tell what would happen; nothing is done. The answer is a `Rehearsal`"), ("If-Match" = String, Header, description = "The ETag of the rule that was read")),
+    responses((status = 204, description = "The rule was deleted; edges that have it are told"), (status = 200, description = "A dry run", body = Rehearsal<'_>))
+)]
 pub(super) async fn delete(
     State(app): State<App>,
     caller: Caller,
@@ -155,6 +218,13 @@ pub(super) async fn delete(
 
 /// `POST /rules/check?edge=`: nothing is saved. Shows the effective topics on `edge` (several with commas), else on
 /// the edges that the rule is placed on.
+#[utoipa::path(
+    post, path = "/rules/check", operation_id = "check_rule", tag = "rules",
+    params(("edge" = Option<String>, Query, description = "Edges to check on, with commas between them, at most 50; else those that the rule is on"), ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible ASCII characters: the request is done once, and sent again gets the first answer")),
+    request_body(description = "The rule, as JSON, TOML or YAML", content(
+        (RuleSpec = "application/json"), (String = "application/toml"), (String = "application/yaml"))),
+    responses((status = 200, description = "The rule can be saved; what it does on each edge", body = Checked))
+)]
 pub(super) async fn check(
     State(app): State<App>,
     mut params: Params,
@@ -175,7 +245,7 @@ pub(super) async fn check(
     let (content, secret) = body::rule(&headers, body).await?;
     let name = content.name().clone();
     let edges = app.core.read(move |core, _| check_on_edges(core, &content, &secret, asked)).await?;
-    Ok(Json(json!({ "valid": true, "name": name, "edges": edges })).into_response())
+    Ok(Json(Checked { valid: true, name, edges }).into_response())
 }
 
 fn check_on_edges(
@@ -183,7 +253,7 @@ fn check_on_edges(
     content: &ValidRule,
     secret: &SecretInput,
     asked: Vec<EdgeId>,
-) -> Vec<serde_json::Value> {
+) -> Vec<CheckedOnEdge> {
     let stored = core.rule_record(content.name());
     let password_set = match secret {
         SecretInput::Keep => stored.is_some_and(|rule| rule.secret.is_some()),
@@ -200,29 +270,85 @@ fn check_on_edges(
     }
     let shown = edges.iter().map(|(edge, vars)| match core.preview(content, password_set, edge, vars) {
         Ok(rendered) => effective(edge, &rendered),
-        Err(problems) => json!({ "edge": edge, "ok": false, "errors": field_errors(&problems) }),
+        Err(problems) => {
+            CheckedOnEdge::Wrong { edge: edge.clone(), ok: false, errors: field_errors(&problems) }
+        }
     });
     shown.collect()
 }
 
-fn effective(edge: &EdgeId, rendered: &Rendered) -> serde_json::Value {
+/// A rule that can be saved.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Checked {
+    /// Always true: a rule that is not valid gets a problem.
+    valid: bool,
+    /// Its name.
+    name: RuleName,
+    /// What it does on each edge.
+    edges: Vec<CheckedOnEdge>,
+}
+
+/// What a rule does on an edge.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum CheckedOnEdge {
+    /// It fits.
+    Fits {
+        /// The edge.
+        edge: EdgeId,
+        /// True.
+        ok: bool,
+        /// Digest of the rule as it would be sent.
+        digest: Digest,
+        /// The client id at the remote broker.
+        client_id: String,
+        /// What goes to the remote broker.
+        forwards: Vec<EffectiveRoute>,
+        /// What comes from the remote broker.
+        subscriptions: Vec<EffectiveRoute>,
+    },
+    /// It does not fit.
+    Wrong {
+        /// The edge.
+        edge: EdgeId,
+        /// False.
+        ok: bool,
+        /// What is wrong.
+        errors: Vec<FieldError>,
+    },
+}
+
+/// A route with its variables filled in.
+#[derive(Debug, Serialize, ToSchema)]
+struct EffectiveRoute {
+    /// The topics at the local broker.
+    local: String,
+    /// The topics at the remote broker.
+    remote: String,
+    /// Quality of service.
+    qos: u8,
+    /// The retain flag is passed on.
+    retain: bool,
+}
+
+fn effective(edge: &EdgeId, rendered: &Rendered) -> CheckedOnEdge {
     let rule = &rendered.rule;
-    let routes = |routes: &[Route], from: &str, to: &str| -> Vec<serde_json::Value> {
-        routes
-            .iter()
-            .map(|route| {
-                json!({ from: route.filter.to_string(), to: route.image.to_string(), "qos": u8::from(route.qos), "retain": route.retain })
-            })
-            .collect()
+    let routes = |routes: &[Route], outward: bool| {
+        let shown = routes.iter().map(|route| {
+            let (from, to) = (route.filter.to_string(), route.image.to_string());
+            let (local, remote) = if outward { (from, to) } else { (to, from) };
+            EffectiveRoute { local, remote, qos: u8::from(route.qos), retain: route.retain }
+        });
+        shown.collect()
     };
-    json!({
-        "edge": edge,
-        "ok": true,
-        "digest": rendered.digest,
-        "client_id": rule.remote.client_id,
-        "forwards": routes(&rule.forwards, "local", "remote"),
-        "subscriptions": routes(&rule.subscriptions, "remote", "local"),
-    })
+    CheckedOnEdge::Fits {
+        edge: edge.clone(),
+        ok: true,
+        digest: rendered.digest,
+        client_id: rule.remote.client_id.clone(),
+        forwards: routes(&rule.forwards, true),
+        subscriptions: routes(&rule.subscriptions, false),
+    }
 }
 
 async fn save(

@@ -5,6 +5,7 @@ mod dry_run;
 mod export;
 mod harness;
 mod once;
+mod openapi;
 mod placements;
 mod rules;
 mod secrets;

@@ -5,22 +5,32 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tidegate_cloud_core::{Request, VersionRecord};
 use tidegate_model::ids::{RuleId, RuleName};
+use tidegate_model::rule::RuleSpec;
 use tidegate_model::time::Wall;
 use tidegate_model::version::RuleVersion;
+use utoipa::ToSchema;
 
+use super::answer::{OneOf2, Rehearsal, SavedRule};
 use super::caller::{Caller, Path, rule_name};
+use super::diff::Diff;
 use super::kind::Kind;
-use super::page::{Page, total};
+use super::page::{List, Page};
 use super::params::Params;
 use super::problem::{FieldError, Problem};
 use super::rules::{MAX_NOTE_BYTES, no_such_rule};
 use super::{App, answer, body, diff, etag};
 
 /// `GET /rules/{rule}/versions`: newest first.
+#[utoipa::path(
+    get, path = "/rules/{rule}/versions", operation_id = "list_versions", tag = "rules",
+    params(("rule" = RuleName, Path, description = "Name of the rule"), ("limit" = Option<usize>, Query, description = "Items of the page, 1 to 500; 50 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, as it came")),
+    responses((status = 200, description = "Versions, newest first", body = List<VersionView>, headers(("Link" = String, description = "The next page, where there is one"))))
+)]
 pub(super) async fn list(
     State(app): State<App>,
     Path(rule): Path<String>,
@@ -36,12 +46,17 @@ pub(super) async fn list(
     params.finish()?;
     let (id, newest) = identity(&app, &name).await?;
     let records = app.store.versions(id, before, page.ask()).await?;
-    let items: Vec<Value> = records.iter().map(|record| show(record, false)).collect();
+    let items: Vec<VersionView> = records.iter().map(|record| show(record, false)).collect();
     let count = u32::try_from(newest.0).unwrap_or(u32::MAX);
-    page.answer(items, |item| item["version"].to_string(), total(count))
+    Ok(page.answer(items, |item| item.version.0.to_string(), List::of(count)))
 }
 
 /// `GET /rules/{rule}/versions/{version}`
+#[utoipa::path(
+    get, path = "/rules/{rule}/versions/{version}", operation_id = "get_version", tag = "rules",
+    params(("rule" = RuleName, Path, description = "Name of the rule"), ("version" = u64, Path, description = "Number of the version")),
+    responses((status = 200, description = "The version with its content", body = VersionView))
+)]
 pub(super) async fn get(
     State(app): State<App>,
     Path((rule, version)): Path<(String, String)>,
@@ -56,6 +71,11 @@ pub(super) async fn get(
 }
 
 /// `GET /rules/{rule}/diff?from=&to=`: without `to` the newest version, without `from` the one before `to`.
+#[utoipa::path(
+    get, path = "/rules/{rule}/diff", operation_id = "diff_versions", tag = "rules",
+    params(("rule" = RuleName, Path, description = "Name of the rule"), ("from" = Option<u64>, Query, description = "The older version; the one before `to` unless given"), ("to" = Option<u64>, Query, description = "The newer version; the newest unless given")),
+    responses((status = 200, description = "What differs", body = Diff))
+)]
 pub(super) async fn diff(
     State(app): State<App>,
     Path(rule): Path<String>,
@@ -69,26 +89,28 @@ pub(super) async fn diff(
     let from = from.unwrap_or_else(|| to.saturating_sub(1).max(1));
     let old = read(&app, &name, id, RuleVersion(from)).await?;
     let new = read(&app, &name, id, RuleVersion(to)).await?;
-    Ok(Json(json!({
-        "rule": name,
-        "from": from,
-        "to": to,
-        "changes": diff::changes(&old, &new),
-        "unified": diff::unified(&old, &new),
-    }))
-    .into_response())
+    let (changes, unified) = (diff::changes(&old, &new), diff::unified(&old, &new));
+    Ok(Json(Diff { rule: name, from, to, changes, unified }).into_response())
 }
 
 /// What a restore says.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Restore {
+    /// The version whose content comes back.
     version: u64,
+    /// Why.
     #[serde(default)]
     note: String,
 }
 
 /// `POST /rules/{rule}/restore?dry_run=`: a new version with an old one's content.
+#[utoipa::path(
+    post, path = "/rules/{rule}/restore", operation_id = "restore_rule", tag = "rules",
+    params(("rule" = RuleName, Path, description = "Name of the rule"), ("dry_run" = Option<bool>, Query, description = "Tell what would happen; nothing is done. The answer is a `Rehearsal`"), ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible ASCII characters: the request is done once, and sent again gets the first answer"), ("If-Match" = Option<String>, Header, description = "The ETag of the rule that was read")),
+    request_body = Restore,
+    responses((status = 200, description = "A new version with the old content, or unchanged; or a dry run", body = OneOf2<SavedRule<'_>, Rehearsal<'_>>, headers(("ETag" = String, description = "Tag of the rule's version and content"))))
+)]
 pub(super) async fn restore(
     State(app): State<App>,
     caller: Caller,
@@ -134,20 +156,41 @@ fn no_such_version(name: &RuleName, version: impl std::fmt::Display) -> Problem 
     Problem::new(Kind::UnknownVersion, detail)
 }
 
-fn show(record: &VersionRecord, with_content: bool) -> Value {
-    let mut shown = json!({
-        "rule": record.content.name(),
-        "version": record.version,
-        "at": rfc3339(record.at),
-        "by": record.by.name,
-        "via": record.by.via,
-        "note": record.note,
-        "restored_from": record.restored_from,
-    });
-    if with_content {
-        shown["content"] = record.content.to_json(record.secret.is_some());
+/// A version of a rule.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct VersionView {
+    /// The rule.
+    rule: RuleName,
+    /// Its number.
+    version: RuleVersion,
+    /// When it was made.
+    #[schema(format = DateTime)]
+    at: Option<String>,
+    /// By whom.
+    by: String,
+    /// By which way: `api`, `cli`, `mqtt`.
+    via: String,
+    /// What its author said of it.
+    note: String,
+    /// The version that it restored.
+    restored_from: Option<RuleVersion>,
+    /// The content, without the password but with `password_set`; left out of lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<RuleSpec>)]
+    content: Option<Value>,
+}
+
+fn show(record: &VersionRecord, with_content: bool) -> VersionView {
+    VersionView {
+        rule: record.content.name().clone(),
+        version: record.version,
+        at: rfc3339(record.at),
+        by: record.by.name.clone(),
+        via: record.by.via.clone(),
+        note: record.note.clone(),
+        restored_from: record.restored_from,
+        content: with_content.then(|| record.content.to_json(record.secret.is_some())),
     }
-    shown
 }
 
 fn rfc3339(at: Wall) -> Option<String> {

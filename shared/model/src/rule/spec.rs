@@ -11,6 +11,7 @@ use super::quantity::{Bytes, Seconds};
 use crate::ids::RuleName;
 
 /// A sync rule as the operator means it.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleSpec {
@@ -42,6 +43,7 @@ pub struct RuleSpec {
 }
 
 /// Whether a rule runs as soon as it is on an edge.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
@@ -53,6 +55,7 @@ pub enum Start {
 }
 
 /// The broker at the other end, and how to log in there.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteSpec {
@@ -84,6 +87,7 @@ pub(crate) fn default_keep_alive() -> Seconds {
 }
 
 /// One direction of messages: which topics, and how they are called on the other side.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteSpec {
@@ -91,6 +95,7 @@ pub struct RouteSpec {
     pub topic: String,
     /// Quality of service at the source and at the target. Default: 1.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = u8))]
     pub qos: Qos,
     /// Text taken off the front of each topic; the filter starts with it. Default: empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -141,6 +146,7 @@ impl From<Qos> for u8 {
 }
 
 /// Bounds of the durable queue between local and remote broker.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueSpec {
@@ -159,6 +165,7 @@ impl Default for QueueSpec {
 }
 
 /// What gives way when the queue is full.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
@@ -170,6 +177,7 @@ pub enum WhenFull {
 }
 
 /// What happens in unusual situations.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicySpec {
@@ -188,6 +196,7 @@ impl Default for PolicySpec {
 }
 
 /// What the cloud does with an edge that lost its disk.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnWipe {
@@ -199,6 +208,7 @@ pub enum OnWipe {
 }
 
 /// What the cloud does with an edge that runs something else than was issued.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnDrift {
@@ -210,6 +220,7 @@ pub enum OnDrift {
 }
 
 /// A variable that placements may set.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VarSpec {

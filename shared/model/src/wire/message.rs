@@ -258,6 +258,7 @@ impl Set {
 }
 
 /// Should a rule run?
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DesiredRun {
@@ -401,6 +402,7 @@ pub struct Fault {
 }
 
 /// Who caused a run state.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
@@ -413,6 +415,7 @@ pub enum By {
 }
 
 /// What a rule moved since its queue was made, and what waits.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counters {
@@ -436,6 +439,7 @@ pub struct Counters {
 }
 
 /// Messages that were given up, by reason (`full`, `age`, `corrupt`, `too_large`, `disk`, …).
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Dropped(pub BTreeMap<String, u64>);
