@@ -178,7 +178,7 @@ impl Controller {
             tries: 0,
         });
         turn.touch(&key);
-        turn.tell_placement(rule, edge, format!("{action} of {rule} on {edge} by {}", by.name));
+        turn.tell_placement(rule, edge, format!("{action} of {rule} on {edge} by {by}"));
         if reachable {
             self.send_set(turn, &key);
         } else {

@@ -101,7 +101,7 @@ impl Controller {
         let reachable = self.edges.get(&key.1).is_some_and(|edge| edge.live.link.reachable());
         let record = &mut self.placement_mut(key).record;
         let (name, edge) = (record.name.clone(), record.edge.clone());
-        turn.tell_placement(&name, &edge, format!("{name} is taken off {edge} by {}", by.name));
+        turn.tell_placement(&name, &edge, format!("{name} is taken off {edge} by {by}"));
         let never_sent = record.generation == Generation::default() && record.reported.is_none();
         if never_sent {
             self.drop_placement(turn, key);

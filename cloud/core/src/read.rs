@@ -1,12 +1,14 @@
 //! Reads: the views of rules, placements and edges, lists with filters and pages, and the totals.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use tidegate_model::code::Code;
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::placement::{IssueState, Link, Role, RunState, actions};
 use tidegate_model::rule::{Problems, Rendered, ValidRule};
 use tidegate_model::time::Now;
+use tidegate_model::wire::PlacementState;
 
 use crate::controller::{Controller, Key, Placement};
 use crate::record::{Operation, PlacementRecord, RuleRecord};
@@ -115,6 +117,25 @@ impl Controller {
         page(passing.into_iter(), before, limit, |(_, _, key)| {
             self.placement_view(key, role).expect("the key was listed above")
         })
+    }
+
+    /// The states of placements, in the order of their keys, after one of them, at most `limit`: all that there is, page
+    /// by page, for who keeps a copy. One whose state is `None` is on its way out and is not shown.
+    #[must_use]
+    pub fn states(
+        &self,
+        after: Option<&(RuleId, EdgeId)>,
+        limit: usize,
+    ) -> Vec<((RuleId, EdgeId), Option<PlacementState>)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let page = self.placements.range((from, Bound::Unbounded)).take(limit);
+        page.map(|(key, placement)| (key.clone(), self.state(&placement.record.name, &key.1))).collect()
+    }
+
+    /// The state of one placement; `None`: it is not there, or no longer.
+    #[must_use]
+    pub fn state(&self, rule: &RuleName, edge: &EdgeId) -> Option<PlacementState> {
+        self.placement(rule, edge, Role::Viewer).as_ref().map(PlacementState::from)
     }
 
     pub(crate) fn placement_view(&self, key: &Key, role: Role) -> Option<PlacementView> {
@@ -326,7 +347,7 @@ fn in_flight(record: &PlacementRecord, operation: &Operation) -> InFlightView {
         action: operation.action,
         generation: record.generation,
         since: operation.since,
-        by: operation.by.name.clone(),
+        by: operation.by.to_string(),
         queued: operation.queued,
         expires: operation.expires,
         received: operation.received,

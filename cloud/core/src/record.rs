@@ -1,6 +1,7 @@
 //! What the controller remembers: the records that the store keeps and from which everything else is computed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,19 @@ pub struct Actor {
     /// By which way: `api`, `cli`, `console`, `mqtt`, `system`.
     pub via: String,
 }
+
+/// As events and views name it: who came over MQTT is told apart, since a whole system may stand behind that name.
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.via.as_str() {
+            VIA_MQTT => write!(f, "{} via MQTT", self.name),
+            _ => f.write_str(&self.name),
+        }
+    }
+}
+
+/// The way of other systems that drive the controller over MQTT.
+pub const VIA_MQTT: &str = "mqtt";
 
 /// A password in the store. Its `Debug` shows no value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

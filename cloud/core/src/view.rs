@@ -14,7 +14,7 @@ use tidegate_model::ids::{EdgeId, MessageId, RuleId, RuleName};
 use tidegate_model::placement::{Action, Allowed, IssueState, Link, RunState};
 use tidegate_model::time::Wall;
 use tidegate_model::version::{Generation, RuleVersion};
-use tidegate_model::wire::{By, Counters, DesiredRun};
+use tidegate_model::wire::{By, Counters, DesiredRun, PlacementState, StateReason};
 
 use crate::record::RuleRecord;
 
@@ -166,6 +166,33 @@ pub struct PlacementView {
     pub counters: Option<Counters>,
     /// What may be done now.
     pub actions: Vec<Allowed>,
+}
+
+/// As it is retained for dashboards.
+impl From<&PlacementView> for PlacementState {
+    fn from(view: &PlacementView) -> Self {
+        let since = view.since.and_then(|since| jiff::Timestamp::from_millisecond(since.0).ok());
+        Self {
+            rule: view.rule.clone(),
+            edge: view.edge.clone(),
+            issue_state: view.issue_state,
+            run_state: view.run_state,
+            desired_run: view.desired_run,
+            version: view.version,
+            edge_version: view.edge_version,
+            since: since.map(|since| format!("{since:.3}")),
+            link: view.link,
+            last_known: view.last_known,
+            in_flight: view.in_flight.as_ref().and_then(|flight| flight.action),
+            queued: view.in_flight.as_ref().is_some_and(|flight| flight.queued),
+            removing: view.removing,
+            drift: view.drift,
+            reason: view
+                .reason
+                .as_ref()
+                .map(|reason| StateReason { code: reason.code.clone(), detail: reason.detail.clone() }),
+        }
+    }
 }
 
 /// An action under way.

@@ -19,6 +19,7 @@ pub mod os;
 mod run;
 pub mod settings;
 pub mod store;
+mod systems;
 mod transport;
 
 pub use run::{Ready, RunError, run};

@@ -22,7 +22,8 @@ use crate::http::{self, Access, App, Bounded, BrokerStats, Parts};
 use crate::metrics::Metrics;
 use crate::settings::{Settings, StoreKind};
 use crate::store::{Measured, Memory, Sled, Store, StoreError};
-use crate::transport::{BrokerWatch, Door, External, Transport};
+use crate::systems::{self, Changed, Commander, StateKeeper};
+use crate::transport::{BrokerWatch, Door, External, Outlet, Transport};
 
 mod clock;
 mod core_link;
@@ -104,6 +105,14 @@ fn bind_help(source: &std::io::Error) -> &'static str {
     }
 }
 
+/// What carries messages, and what is known of it.
+struct Carrier {
+    transport: Box<dyn Transport>,
+    outlet: Arc<dyn Outlet>,
+    broker: BrokerWatch,
+    broker_stats: Option<BrokerStats>,
+}
+
 /// Runs the controller until `stop` is cancelled, then ends within 2 seconds. `ready` is sent once API and broker serve.
 ///
 /// # Errors
@@ -134,21 +143,34 @@ pub async fn run(
     let credentials = Arc::new(Credentials::default());
     let events = Arc::new(Events::new(controller.epoch()));
     let topics = Topics::new(account);
-    let (transport, broker, broker_stats): (Box<dyn Transport>, BrokerWatch, Option<BrokerStats>) =
-        match &settings.broker {
-            None => {
-                let login = (Arc::clone(&credentials), admin.clone());
-                let door = Door::start(settings.mqtt, topics, link.clone(), login.0, login.1).await?;
-                let broker = BrokerWatch::Embedded { at: door.local_addr(), health: door.health() };
-                let stats: BrokerStats = Arc::new(door.stats_reader());
-                (Box::new(door), broker, Some(stats))
+    let (commands, commands_in) = systems::intake();
+    let (strays, strays_in) = systems::strays();
+    let Carrier { transport, outlet, broker, broker_stats } = match &settings.broker {
+        None => {
+            let (credentials, admin) = (Arc::clone(&credentials), admin.clone());
+            let door = Door::start(settings.mqtt, topics.clone(), link.clone(), credentials, admin, commands)
+                .await?;
+            Carrier {
+                outlet: door.outlet(),
+                broker: BrokerWatch::Embedded { at: door.local_addr(), health: door.health() },
+                broker_stats: Some(Arc::new(door.stats_reader())),
+                transport: Box::new(door),
             }
-            Some(external) => {
-                let transport = External::start(external, topics, controller.epoch(), link.clone());
-                let broker = BrokerWatch::External { url: external.public_url(), lines: transport.lines() };
-                (Box::new(transport), broker, None)
+        }
+        Some(external) => {
+            let epoch = controller.epoch();
+            let transport = External::start(external, topics.clone(), epoch, link.clone(), commands, strays);
+            Carrier {
+                outlet: transport.outlet(),
+                broker: BrokerWatch::External { url: external.public_url(), lines: transport.lines() },
+                broker_stats: None,
+                transport: Box::new(transport),
             }
-        };
+        }
+    };
+    let changed = Arc::new(Changed::default());
+    let commander = Commander::new(link.clone(), topics.clone(), Arc::clone(&outlet));
+    let states = StateKeeper::new(link.clone(), topics, outlet, Arc::clone(&changed), broker.clone());
     let closing = stop.child_token();
     let app = App::new(Parts {
         core: link,
@@ -168,6 +190,7 @@ pub async fn run(
         transport,
         credentials,
         events,
+        changed,
         clock,
         metrics,
     };
@@ -176,6 +199,8 @@ pub async fn run(
     let mut http_task = tokio::spawn(serving);
     let loop_stop = CancellationToken::new();
     let mut loop_task = tokio::spawn(core_loop.run(first.effects, loop_stop.clone()));
+    // They end with the loop: without it there is nothing to tell.
+    let beside = [tokio::spawn(commander.run(commands_in)), tokio::spawn(states.run(strays_in))];
 
     let (mqtt, shown) = match (&broker, &settings.broker) {
         (_, Some(external)) => (None, external.to_string()),
@@ -206,6 +231,9 @@ pub async fn run(
     }
     loop_stop.cancel();
     let stopped = if loop_ended { Ok(()) } else { loop_result(loop_task.await) };
+    for task in beside {
+        task.abort();
+    }
     tracing::info!("the controller stopped");
     ended.and(stopped)
 }

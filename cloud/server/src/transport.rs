@@ -47,6 +47,21 @@ pub(crate) trait Transport: Send {
     fn stop(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
+/// A message that is for whoever may read it.
+#[derive(Debug, Clone)]
+pub(crate) struct Publication {
+    pub(crate) topic: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) retain: bool,
+}
+
+/// Publishes with QoS 1, beside the loop.
+pub(crate) trait Outlet: Send + Sync {
+    /// Hands a message to the broker, or to what sends it there; waits while too many wait. `false`: the broker is not
+    /// there, or does not take it.
+    fn publish(&self, publication: Publication) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+}
+
 /// How the broker is, for whoever asks.
 #[derive(Clone)]
 pub(crate) enum BrokerWatch {
@@ -101,6 +116,23 @@ impl BrokerWatch {
                 let (up, address) = (detail.is_none(), url.clone());
                 BrokerView { kind: "external", address, up, detail, dropped_messages: Some(lines.dropped()) }
             }
+        }
+    }
+
+    /// Waits until the broker was reached once more than `seen` times, and counts on: what was published before may be
+    /// forgotten. The embedded broker lives as long as the process.
+    pub(crate) async fn reached_again(&mut self, seen: &mut u64) {
+        let times = match self {
+            Self::Embedded { .. } => None,
+            Self::External { lines, .. } => {
+                let again = lines.wait_for(|lines| lines.times_reached() != *seen).await;
+                again.ok().map(|lines| lines.times_reached())
+            }
+        };
+        match times {
+            Some(times) => *seen = times,
+            // None will come; where the transport is gone the loop ended, which says why.
+            None => std::future::pending().await,
         }
     }
 

@@ -76,3 +76,9 @@ pub const QUEUE_AGE_S: std::ops::RangeInclusive<u64> = 10..=(366 * 24 * 3_600);
 pub const VERIFY_S: std::ops::RangeInclusive<u64> = 5..=120;
 /// Problems that are told at once at the most; what lies beyond is counted.
 pub const MAX_PROBLEMS: usize = 100;
+/// Longest `tid` of a command of another system, in bytes.
+pub const MAX_TID_BYTES: usize = 64;
+/// Largest command of another system, in bytes.
+pub const MAX_COMMAND_BYTES: usize = 8 * 1024;
+/// Placements that one acknowledgement of a list holds at the most.
+pub const MAX_LISTED: usize = 50;

@@ -8,14 +8,15 @@ use std::path::PathBuf;
 
 use tidegate_model::code::{Code, FaultCode};
 use tidegate_model::digest::Digest;
-use tidegate_model::ids::{MessageId, RuleId, RuleName, SessionId, StoreId};
-use tidegate_model::placement::{RunState, VersionDigest};
+use tidegate_model::ids::{EdgeId, MessageId, RuleId, RuleName, SessionId, StoreId};
+use tidegate_model::placement::{Action, IssueState, Link, RunState, VersionDigest};
 use tidegate_model::time::Wall;
 use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{
-    Attempt, Birth, By, Bye, Config, ControllerPresence, Counters, DesiredRun, Down, Dropped, Envelope,
-    Fault, Header, Heartbeat, Hello, HelloLimits, Inventory, InventoryItem, Origin, Ping, Received, Report,
-    RunReport, SecretValue, Set, SetResult, Up, Want, Welcome, Will,
+    Ack, Ask, Attempt, Birth, By, Bye, Command, Config, ControllerPresence, Counters, DesiredRun, Down,
+    Dropped, Envelope, Fault, Header, Heartbeat, Hello, HelloLimits, Inventory, InventoryItem, Origin, Ping,
+    PlacementState, Received, Report, RunReport, SecretValue, Set, SetResult, StateReason, Up, Want, Welcome,
+    Will,
 };
 use uuid::Uuid;
 
@@ -173,6 +174,50 @@ fn every_message_is_read_from_its_golden_file() {
         let bytes = golden(name, &serde_json::to_vec(&presence).unwrap());
         assert_eq!(serde_json::from_slice::<ControllerPresence>(&bytes).unwrap(), presence);
     }
+}
+
+fn state() -> PlacementState {
+    PlacementState {
+        rule: RuleName::new("camera-up").unwrap(),
+        edge: EdgeId::new("gw-7").unwrap(),
+        issue_state: IssueState::Issued,
+        run_state: RunState::PausedFault,
+        desired_run: DesiredRun::Running,
+        version: RuleVersion(7),
+        edge_version: Some(RuleVersion(7)),
+        since: Some("2026-01-01T00:00:00.123Z".into()),
+        link: Link::Online,
+        last_known: false,
+        in_flight: None,
+        queued: false,
+        removing: false,
+        drift: false,
+        reason: Some(StateReason { code: "TCP".into(), detail: "connection refused".into() }),
+    }
+}
+
+#[test]
+fn what_other_systems_say_and_hear_is_read_from_golden_files() {
+    let command =
+        br#"{"tid":"42","type":"datasync","action":"start","payload":{"id":"camera-up","edge":"gw-7"}}"#;
+    let command = Command::read(&golden("command", command)).unwrap();
+    let (rule, edge) = (RuleName::new("camera-up").unwrap(), EdgeId::new("gw-7").unwrap());
+    assert_eq!(command.ask, Ask::Act { action: Action::Start, rule, edge, queue: false });
+
+    let mut acted = Ack::new(command.tid, "start", Code::Accepted, "start is under way");
+    acted.payload.generation = Some(Generation(12));
+    acted.payload.operation = Some(header(1).id);
+    acted.payload.state = Some(state());
+    let mut list = Ack::new(acted.tid.clone(), "list", Code::Ok, "");
+    list.payload.items = Some(vec![state()]);
+    list.payload.next = Some("camera-up/gw-7".into());
+    let refused = Ack::new(acted.tid.clone(), "start", Code::EdgeOffline, "the edge is offline");
+    for (name, ack) in [("ack", acted), ("ack-list", list), ("ack-refused", refused)] {
+        let bytes = golden(name, &serde_json::to_vec(&ack).unwrap());
+        assert_eq!(serde_json::from_slice::<Ack>(&bytes).unwrap(), ack);
+    }
+    let bytes = golden("state", &serde_json::to_vec(&state()).unwrap());
+    assert_eq!(serde_json::from_slice::<PlacementState>(&bytes).unwrap(), state());
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The one loop: takes what waits, lets the core decide, makes it durable in one batch, and only then acts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_broker::TapResult;
 use tidegate_cloud_core::{Controller, Effect, Input, Output, ReplyTo, Write};
+use tidegate_model::ids::{EdgeId, RuleName};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,7 @@ use crate::auth::Credentials;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
+use crate::systems::Changed;
 use crate::transport::Transport;
 
 /// Calls and messages that share one write of the store at the most.
@@ -30,6 +32,7 @@ pub(crate) struct CoreLoop {
     pub(crate) transport: Box<dyn Transport>,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) events: Arc<Events>,
+    pub(crate) changed: Arc<Changed>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
 }
@@ -41,6 +44,7 @@ struct Batch {
     size: usize,
     writes: Vec<Write>,
     effects: Vec<Effect>,
+    changed: BTreeSet<(RuleName, EdgeId)>,
     answers: BTreeMap<ReplyTo, oneshot::Sender<Answer>>,
     taken: Vec<oneshot::Sender<TapResult>>,
     reads: Vec<Call>,
@@ -50,6 +54,7 @@ impl Batch {
     fn add(&mut self, output: Output) {
         self.writes.extend(output.writes);
         self.effects.extend(output.effects);
+        self.changed.extend(output.changed);
     }
 }
 
@@ -131,6 +136,7 @@ impl CoreLoop {
 
     /// Performs what was decided; its writes are durable.
     async fn act(&mut self, mut batch: Batch) {
+        self.changed.note(std::mem::take(&mut batch.changed));
         for taken in batch.taken {
             // A connection that closed meanwhile has nobody to acknowledge to.
             let _ = taken.send(TapResult::Taken);

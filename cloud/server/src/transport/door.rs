@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tidegate_broker::{
@@ -15,11 +15,12 @@ use tidegate_model::limits::{MAX_ENVELOPE_BYTES, MAX_TOPIC_BYTES};
 use tidegate_model::wire::{ControllerPresence, EdgeTopic, Topics};
 use tokio::sync::watch;
 
-use super::Transport;
 use super::gate::EdgeGate;
 use super::tap::EdgeTap;
+use super::{Outlet, Publication, Transport};
 use crate::auth::{AdminAuth, Credentials};
 use crate::run::CoreLink;
+use crate::systems::Intake;
 
 /// Edges and onlookers that are connected at the same time at the most. What the system allows in open files may be less.
 const MAX_CONNECTIONS: usize = 16_384;
@@ -27,18 +28,25 @@ const MAX_CONNECTIONS: usize = 16_384;
 const PACKET_OVERHEAD_BYTES: usize = MAX_TOPIC_BYTES + 1_024;
 /// Messages of one edge that wait for the loop at the most; then the edge is not read.
 const MAX_UNACKED_PER_EDGE: usize = 64;
+/// Retained messages at the most: the presence of each edge, the state of each placement.
+const MAX_RETAINED: usize = 300_000;
+/// Bytes of all of them together at the most.
+const MAX_RETAINED_BYTES: usize = 256 * 1024 * 1024;
 /// Number of what this side publishes locally.
 const ORIGIN: u64 = 1;
 
 /// How long the process has, once the broker does not answer, to end in good order. If the runtime itself is stuck it
 /// cannot; then it is ended without order, for its supervisor to start it again.
 const STUCK_GRACE: Duration = Duration::from_secs(10);
+/// How often, and for how long each time, a stop waits for the last local publish.
+const LAST_PUBLISHES: u32 = 50;
+const LAST_PUBLISH: Duration = Duration::from_millis(5);
 /// Exit code of a process that was stuck (EX_SOFTWARE).
 const STUCK_EXIT: i32 = 70;
 
 /// The embedded broker, with our gate and tap.
 pub(crate) struct Door {
-    broker: Broker,
+    broker: Arc<Broker>,
     topics: Topics,
     ended: Arc<AtomicBool>,
 }
@@ -51,20 +59,23 @@ impl Door {
         core: CoreLink,
         credentials: Arc<Credentials>,
         admin: AdminAuth,
+        commands: Intake,
     ) -> Result<Self, StartError> {
         let mut config = BrokerConfig::new(listen);
         config.limits = Limits {
             max_connections: MAX_CONNECTIONS,
             max_packet_bytes: MAX_ENVELOPE_BYTES + PACKET_OVERHEAD_BYTES,
             max_unacked_taps_per_client: MAX_UNACKED_PER_EDGE,
+            max_retained_messages: MAX_RETAINED,
+            max_retained_bytes: MAX_RETAINED_BYTES,
             ..Limits::default()
         };
         let gate = EdgeGate { topics: topics.clone(), core: core.clone(), credentials, admin };
-        let tap = EdgeTap::new(topics.clone(), core);
+        let tap = EdgeTap::new(topics.clone(), core, commands);
         let ended = Arc::new(AtomicBool::new(false));
         let watcher = Watch { ended: Arc::clone(&ended) };
         let broker = Broker::start(config, Arc::new(gate), Arc::new(tap), Arc::new(watcher)).await?;
-        Ok(Self { broker, topics, ended })
+        Ok(Self { broker: Arc::new(broker), topics, ended })
     }
 
     /// Where it listens.
@@ -75,6 +86,11 @@ impl Door {
     /// Reads its counters, for metrics.
     pub(crate) fn stats_reader(&self) -> impl Fn() -> Stats + Send + Sync + use<> {
         self.broker.stats_reader()
+    }
+
+    /// Publishes for others. It does not keep the broker from being stopped.
+    pub(crate) fn outlet(&self) -> Arc<dyn Outlet> {
+        Arc::new(DoorOutlet(Arc::downgrade(&self.broker)))
     }
 
     /// How it is, as its watchdog sees it.
@@ -120,7 +136,32 @@ impl Transport for Door {
     fn stop(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             self.ended.store(true, Ordering::SeqCst);
-            self.broker.stop().await;
+            let mut broker = self.broker;
+            // Somebody may be publishing through an outlet, which takes a moment and no longer.
+            for _ in 0..LAST_PUBLISHES {
+                match Arc::try_unwrap(broker) {
+                    Ok(broker) => return broker.stop().await,
+                    Err(shared) => broker = shared,
+                }
+                tokio::time::sleep(LAST_PUBLISH).await;
+            }
+            tracing::warn!("the broker is closed while something is still being published");
+        })
+    }
+}
+
+/// Publishes on the embedded broker.
+struct DoorOutlet(Weak<Broker>);
+
+impl Outlet for DoorOutlet {
+    fn publish(&self, publication: Publication) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(async move {
+            let Some(broker) = self.0.upgrade() else { return false };
+            let Publication { topic, payload, retain } = publication;
+            let message = Message::new(topic, payload, Qos::AtLeastOnce);
+            let message = if retain { message.retained() } else { message };
+            let published = broker.publish(message, ORIGIN).await;
+            published.inspect_err(|error| tracing::warn!(%error, "a message was not published")).is_ok()
         })
     }
 }

@@ -1,4 +1,5 @@
-//! Who may connect to the controller's broker: edges with their credentials, and the administrator to look.
+//! Who may connect to the controller's broker: edges with their credentials, the administrator to look, and other systems to
+//! give commands.
 
 use std::sync::Arc;
 
@@ -11,8 +12,10 @@ use crate::run::CoreLink;
 
 /// User name with which the administrator's token opens the broker, read only.
 const ADMIN_USER: &str = "admin";
+/// User name with which the same token lets another system give commands (docs/integrations.md).
+const API_USER: &str = "api";
 
-/// Lets in edges, each to its own topics, and the administrator, to read.
+/// Lets in edges, each to its own topics, the administrator, to read, and other systems, to give commands.
 pub(super) struct EdgeGate {
     pub(super) topics: Topics,
     pub(super) core: CoreLink,
@@ -39,7 +42,16 @@ impl EdgeGate {
                 publish: Permit::Filters(Vec::new()),
                 subscribe: Permit::Filters(vec![self.topics.all()]),
             }),
-            None if EdgeId::new(user.as_str()).is_ok() && user != ADMIN_USER => {
+            None if user == API_USER && self.admin.accepts(password.expose()) => {
+                if Topics::is_reserved_client_id(&connect.client_id) {
+                    return Err(Refusal::IdentifierRejected);
+                }
+                Ok(Rights {
+                    publish: Permit::Filters(self.topics.api_may_publish()),
+                    subscribe: Permit::Filters(self.topics.api_may_subscribe()),
+                })
+            }
+            None if EdgeId::new(user.as_str()).is_ok() && user != ADMIN_USER && user != API_USER => {
                 Err(Refusal::IdentifierRejected)
             }
             None => Err(Refusal::BadCredentials),

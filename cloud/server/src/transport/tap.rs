@@ -1,4 +1,5 @@
-//! Takes what edges say off the broker and hands it to the loop; the edge gets its PUBACK when it is durable.
+//! Takes what edges say, and commands of other systems, off the broker; whoever said it gets its PUBACK when what it caused
+//! is durable.
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use tidegate_model::wire::{EdgeTopic, Topics};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::run::{CoreLink, FromEdge};
+use crate::systems::{FromSystem, Intake};
 
 /// Bytes of edges' messages that wait for the loop at the most; those beyond it are refused, and sent again.
 const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
@@ -18,12 +20,15 @@ const MIN_COST_BYTES: usize = 256;
 pub(super) struct EdgeTap {
     topics: Topics,
     core: CoreLink,
+    commands: Intake,
+    command: String,
     bytes: Arc<Semaphore>,
 }
 
 impl EdgeTap {
-    pub(super) fn new(topics: Topics, core: CoreLink) -> Self {
-        Self { topics, core, bytes: Arc::new(Semaphore::new(MAX_WAITING_BYTES)) }
+    pub(super) fn new(topics: Topics, core: CoreLink, commands: Intake) -> Self {
+        let command = topics.command();
+        Self { topics, core, commands, command, bytes: Arc::new(Semaphore::new(MAX_WAITING_BYTES)) }
     }
 
     fn author(&self, source: &Source) -> Option<EdgeId> {
@@ -36,8 +41,24 @@ impl EdgeTap {
     }
 }
 
+impl EdgeTap {
+    /// A command of another system. It is for the controller alone, and never retained.
+    fn command(&self, message: &Message) -> Offer {
+        let (taken, then) = oneshot::channel();
+        let command = FromSystem::new(&message.payload, message.retain, taken);
+        if self.commands.try_send(command).is_err() {
+            // Dropping `taken` refuses it: its sender has no acknowledgement, and sends it again.
+            tracing::warn!("too many commands wait; one is refused");
+        }
+        Offer::Hold { then, fan_out: false }
+    }
+}
+
 impl Tap for EdgeTap {
     fn offer(&self, message: &Arc<Message>, source: &Source) -> Offer {
+        if *message.topic == *self.command && !matches!(source, Source::Local { .. }) {
+            return self.command(message);
+        }
         let (Some(author), Some((edge, topic))) = (self.author(source), self.topics.parse(&message.topic))
         else {
             return Offer::Pass;

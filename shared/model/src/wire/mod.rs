@@ -2,10 +2,14 @@
 //!
 //! The contract is docs/protocol.md together with one golden JSON file per message in `shared/model/golden/`.
 
+mod control;
 mod envelope;
 mod message;
 mod topics;
 
+pub use control::{
+    Ack, AckBody, Ask, BadCommand, COMMAND_TYPE, Command, InvalidTid, PlacementState, StateReason, Tid,
+};
 pub use envelope::{Envelope, Header, WireError};
 pub use message::{
     Attempt, Birth, By, Bye, Config, ControllerPresence, Counters, DesiredRun, Down, Dropped, Fault,

@@ -10,4 +10,5 @@ mod crowd;
 mod dev;
 mod external_cloud;
 mod flow;
+mod mqtt_control;
 mod run_states;

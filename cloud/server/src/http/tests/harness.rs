@@ -108,6 +108,7 @@ impl Api {
             transport: transport_box,
             credentials,
             events,
+            changed: Arc::default(),
             clock,
             metrics,
         };

@@ -82,6 +82,7 @@ fn parts(store: &Arc<Failing>) -> (CoreLink, CoreLoop) {
         transport: Box::new(Nowhere::default()),
         credentials: Arc::new(Credentials::default()),
         events: Arc::new(Events::new(1)),
+        changed: Arc::default(),
         clock,
         metrics: crate::metrics::Metrics::default(),
     };

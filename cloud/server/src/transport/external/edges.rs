@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rumqttc::Publish;
+use rumqttc::{Publish, QoS, SubscribeFilter};
 use tidegate_broker::TapResult;
 use tidegate_model::limits::MAX_ENVELOPE_BYTES;
 use tidegate_model::wire::{ControllerPresence, EdgeTopic, Topics};
@@ -57,9 +57,10 @@ impl Edges {
 }
 
 impl Inbox for Edges {
-    fn filters(&self) -> Vec<String> {
+    fn filters(&self) -> Vec<SubscribeFilter> {
         let every = [EdgeTopic::Up, EdgeTopic::Presence].map(|topic| self.topics.every_edge(topic));
-        every.into_iter().chain([self.topics.controller()]).collect()
+        let all = every.into_iter().chain([self.topics.controller()]);
+        all.map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce)).collect()
     }
 
     async fn take(&self, publish: Publish) -> Option<oneshot::Receiver<TapResult>> {

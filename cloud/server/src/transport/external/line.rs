@@ -32,17 +32,20 @@ const MAX_PACKET_BYTES: usize = 268_435_455 + 5;
 pub(super) enum Part {
     /// Reads what edges say.
     Edges,
+    /// Reads commands of other systems, and finds states that are retained from before.
+    Commands,
     /// Publishes.
     Writer,
 }
 
 impl Part {
-    pub(super) const ALL: [Self; 2] = [Self::Edges, Self::Writer];
+    pub(super) const ALL: [Self; 3] = [Self::Edges, Self::Commands, Self::Writer];
 
     /// Its name in client ids and logs.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Edges => "edges",
+            Self::Commands => "commands",
             Self::Writer => "writer",
         }
     }
@@ -98,7 +101,10 @@ impl Line {
     }
 
     fn tell(&self, down: Option<String>) {
-        self.told.send_modify(|lines| lines.down[self.part as usize] = down);
+        self.told.send_modify(|lines| {
+            lines.reached += u64::from(down.is_none() && self.part == Part::Writer);
+            lines.down[self.part as usize] = down;
+        });
     }
 
     /// Makes connection after connection until the controller stops. `connect` returns why one ended; a panic of the

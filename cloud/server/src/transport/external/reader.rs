@@ -18,8 +18,8 @@ const MAX_UNACKED: usize = 65_535;
 
 /// What becomes of the messages of a reader.
 pub(super) trait Inbox: Send + Sync + 'static {
-    /// What is subscribed to on each connection, with QoS 1.
-    fn filters(&self) -> Vec<String>;
+    /// What is subscribed to on each connection.
+    fn filters(&self) -> Vec<SubscribeFilter>;
 
     /// Takes a message; waits while too many wait for the loop. The receiver is told when what it caused is durable;
     /// without one there is nothing to wait for.
@@ -67,10 +67,8 @@ async fn drive(
         match event {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
                 subscribe_by = Some(tokio::time::Instant::now() + SUBSCRIBE_TIMEOUT);
-                let filters = inbox.filters().into_iter();
-                let filters = filters.map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
                 // Never waits: the first request of a fresh client.
-                if client.try_subscribe_many(filters).is_err() {
+                if client.try_subscribe_many(inbox.filters()).is_err() {
                     return "the client took no subscription".to_owned();
                 }
             }

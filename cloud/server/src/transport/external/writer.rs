@@ -1,4 +1,5 @@
-//! The connection that publishes: messages for edges, and the controller's own presence with its Last Will.
+//! The connection that publishes: messages for edges, answers and states for others, and the controller's own presence with
+//! its Last Will.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,21 +11,18 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 
 use super::line::{Line, explain};
+use crate::transport::Publication;
 
 /// Longest wait for the oldest PUBACK; then the connection is taken for dead, although it answers pings.
 const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A message to publish, QoS 1.
-pub(super) struct Say {
-    pub(super) topic: String,
-    pub(super) payload: Vec<u8>,
-    pub(super) retain: bool,
-}
-
 /// What is published.
 pub(super) struct Writer {
     pub(super) topics: Topics,
-    pub(super) waiting: mpsc::Receiver<Say>,
+    /// Messages for edges; they go before the others.
+    pub(super) waiting: mpsc::Receiver<Publication>,
+    /// Messages for whoever may read them.
+    pub(super) others: mpsc::Receiver<Publication>,
     pub(super) presence: watch::Receiver<Option<ControllerPresence>>,
     /// Whether what is said now is published.
     pub(super) writes: Arc<AtomicBool>,
@@ -56,7 +54,7 @@ impl Writer {
     /// Hands messages to the client, which may make it wait; ends with the client.
     async fn feed(&mut self, line: &Line, client: &AsyncClient) -> Result<(), ClientError> {
         // What waited for the connection before is of yesterday.
-        while self.waiting.try_recv().is_ok() {}
+        while self.waiting.try_recv().is_ok() || self.others.try_recv().is_ok() {}
         self.presence.mark_unchanged();
         self.announce(client, true).await?;
         self.writes.store(true, Ordering::Relaxed);
@@ -69,12 +67,16 @@ impl Writer {
                     return client.disconnect().await;
                 }
                 Ok(()) = self.presence.changed() => self.announce(client, true).await?,
-                Some(Say { topic, payload, retain }) = self.waiting.recv() => {
-                    client.publish(topic, QoS::AtLeastOnce, retain, payload).await?;
-                }
+                Some(message) = self.waiting.recv() => publish(client, message).await?,
+                Some(message) = self.others.recv() => publish(client, message).await?,
             }
         }
     }
+}
+
+async fn publish(client: &AsyncClient, message: Publication) -> Result<(), ClientError> {
+    let Publication { topic, payload, retain } = message;
+    client.publish(topic, QoS::AtLeastOnce, retain, payload).await
 }
 
 /// One connection; returns why it ended.
