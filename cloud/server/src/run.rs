@@ -40,6 +40,8 @@ pub(crate) use core_loop::CoreLoop;
 
 /// How long HTTP answers that are under way may take when the controller stops.
 const HTTP_STOP_TIMEOUT: Duration = Duration::from_millis(500);
+/// How often the store is asked how it is; a write that fails is noticed at once.
+const HEALTH_EVERY: Duration = Duration::from_secs(5);
 /// Name of the store's directory in the data directory.
 pub(crate) const STORE_DIR: &str = "store";
 
@@ -222,6 +224,7 @@ pub async fn run(
         biased;
         () = stop.cancelled() => (Ok(()), false),
         ended = &mut loop_task => (loop_result(ended), true),
+        error = ailing(&*store, HEALTH_EVERY) => (Err(error.into()), false),
         why = unhealthy(broker) => (Err(RunError::BrokerUnhealthy(why)), false),
         ended = &mut http_task => (Err(http_error(ended)), false),
     };
@@ -251,6 +254,17 @@ pub(crate) async fn open_store(settings: &Settings, dir: &DataDir) -> Result<Arc
         StoreKind::Memory => Arc::new(Memory::default()),
         StoreKind::Sled => Arc::new(Sled::open(dir.join(STORE_DIR), settings.cache_mib).await?),
     })
+}
+
+/// Waits until the store is not well any more: its disk fails, its file is gone.
+async fn ailing(store: &dyn Store, every: Duration) -> StoreError {
+    loop {
+        tokio::time::sleep(every).await;
+        if let Err(error) = store.health().await {
+            tracing::error!(%error, "the store is not well; the controller stops");
+            return error;
+        }
+    }
 }
 
 /// Waits until the watchdog raises the alarm. A broker of somebody else is waited for, however long it is away.

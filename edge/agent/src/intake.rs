@@ -24,6 +24,9 @@ const MAX_WAITING: usize = 4_096;
 /// Bytes of topics and payloads that wait for room at the most; of a message for two rules the payload counts twice.
 const MAX_WAITING_BYTES: usize = 16 << 20;
 
+/// Connections that are remembered as refused at the most; the broker closes each of them at once.
+const MAX_REFUSED: usize = 1_024;
+
 /// No bridge publishes under this number.
 const NO_ORIGIN: u64 = 0;
 
@@ -40,8 +43,61 @@ struct Taker {
 pub(crate) struct Intake {
     takers: RwLock<Arc<BTreeMap<RuleId, Arc<Taker>>>>,
     waiting: Mutex<Waiting>,
+    refused: Arc<Refused>,
     /// Messages that a rule forwards and that cannot be named at its remote broker; one number per rule.
     unmapped: Mutex<BTreeMap<RuleId, u64>>,
+}
+
+/// Connections that had a message refused. Nothing that comes behind it on the same connection is taken: the device sends all
+/// of it again, and what came behind would be there before what came first.
+#[derive(Default)]
+struct Refused(Mutex<BTreeSet<u64>>);
+
+impl Refused {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, connection: u64) {
+        let mut connections = self.lock();
+        connections.insert(connection);
+        if connections.len() > MAX_REFUSED {
+            // Numbers ascend: the lowest is the one that was closed first.
+            connections.pop_first();
+        }
+    }
+}
+
+/// Who waits for the answer about a message.
+struct Asker {
+    sender: oneshot::Sender<TapResult>,
+    /// The device's connection; `None` for what does not come from one.
+    connection: Option<u64>,
+    refused: Arc<Refused>,
+}
+
+impl Asker {
+    fn has_gone(&self) -> bool {
+        // The broker has given the device up, or will: it sends the message again.
+        self.sender.is_closed() || self.connection.is_some_and(|number| self.refused.lock().contains(&number))
+    }
+
+    fn taken(self) {
+        // The broker has given the client up when nobody receives.
+        let _ = self.sender.send(TapResult::Taken);
+    }
+
+    fn refuse(self) {
+        self.mark();
+        let _ = self.sender.send(TapResult::Refused);
+    }
+
+    /// From now on nothing of this connection is taken.
+    fn mark(&self) {
+        if let Some(connection) = self.connection {
+            self.refused.add(connection);
+        }
+    }
 }
 
 /// A record and where it goes.
@@ -60,7 +116,7 @@ impl Entry {
 /// Messages that wait for room, in the order in which they came.
 #[derive(Default)]
 struct Waiting {
-    messages: VecDeque<(Vec<Entry>, oneshot::Sender<TapResult>)>,
+    messages: VecDeque<(Vec<Entry>, Asker)>,
     bytes: usize,
 }
 
@@ -73,16 +129,15 @@ impl Waiting {
     /// Hands over what has room now, keeping the order of each queue.
     fn advance(&mut self) {
         let mut blocked = BTreeSet::new();
-        for (entries, sender) in std::mem::take(&mut self.messages) {
-            if sender.is_closed() {
-                // The broker has given the device up; it sends the message again.
+        for (entries, asker) in std::mem::take(&mut self.messages) {
+            if asker.has_gone() {
                 continue;
             }
             if entries.iter().any(|e| blocked.contains(&e.rule)) || !have_room(&entries) {
                 blocked.extend(entries.iter().map(|e| e.rule));
-                self.messages.push_back((entries, sender));
+                self.messages.push_back((entries, asker));
             } else {
-                append(entries, sender);
+                append(entries, asker);
             }
         }
         self.bytes = self.messages.iter().flat_map(|(entries, _)| entries).map(Entry::bytes).sum();
@@ -94,11 +149,11 @@ fn have_room(entries: &[Entry]) -> bool {
 }
 
 /// Hands a message to its queues; the answer comes when the last one has it on disk.
-fn append(entries: Vec<Entry>, sender: oneshot::Sender<TapResult>) {
+fn append(entries: Vec<Entry>, asker: Asker) {
     let answer = Arc::new(Answer {
         missing: AtomicUsize::new(entries.len()),
         refused: AtomicBool::new(false),
-        sender: Mutex::new(Some(sender)),
+        asker: Mutex::new(Some(asker)),
     });
     for Entry { queue, record, .. } in entries {
         let answer = Arc::clone(&answer);
@@ -134,13 +189,13 @@ impl Intake {
             takers.remove(&rule);
         });
         let mut waiting = self.waiting();
-        for (entries, sender) in std::mem::take(&mut waiting.messages) {
+        for (entries, asker) in std::mem::take(&mut waiting.messages) {
             let left: Vec<Entry> = entries.into_iter().filter(|entry| entry.rule != rule).collect();
             if left.is_empty() {
                 // Nobody forwards it any more: the device's word is kept by delivering it locally.
-                let _ = sender.send(TapResult::Taken);
+                asker.taken();
             } else {
-                waiting.messages.push_back((left, sender));
+                waiting.messages.push_back((left, asker));
             }
         }
         waiting.advance();
@@ -231,22 +286,30 @@ impl Tap for Intake {
             return Offer::Pass;
         }
         let (sender, then) = oneshot::channel();
+        let connection = match source {
+            Source::Client { connection, .. } => Some(*connection),
+            Source::Will { .. } | Source::Local { .. } => None,
+        };
+        let asker = Asker { sender, connection, refused: Arc::clone(&self.refused) };
         if is_out_of_reach {
-            // The dropped sender is a refusal.
+            asker.refuse();
             return Offer::Hold { then, fan_out: true };
         }
         // Held until the message is handed over, so that two devices' messages reach all queues in one order.
         let mut waiting = self.waiting();
-        if have_room(&entries) && !waiting.holds_any(&entries) {
-            append(entries, sender);
+        if asker.has_gone() {
+            asker.refuse();
+        } else if have_room(&entries) && !waiting.holds_any(&entries) {
+            append(entries, asker);
         } else {
             let bytes: usize = entries.iter().map(Entry::bytes).sum();
-            // Beyond the bound the sender is dropped: the broker takes that for a refusal.
             if waiting.messages.len() < MAX_WAITING
                 && waiting.bytes.saturating_add(bytes) <= MAX_WAITING_BYTES
             {
                 waiting.bytes += bytes;
-                waiting.messages.push_back((entries, sender));
+                waiting.messages.push_back((entries, asker));
+            } else {
+                asker.refuse();
             }
         }
         Offer::Hold { then, fan_out: true }
@@ -257,7 +320,7 @@ impl Tap for Intake {
 struct Answer {
     missing: AtomicUsize,
     refused: AtomicBool,
-    sender: Mutex<Option<oneshot::Sender<TapResult>>>,
+    asker: Mutex<Option<Asker>>,
 }
 
 impl Answer {
@@ -275,15 +338,24 @@ impl Answer {
             Err(AppendError::Full | AppendError::Disk(_) | AppendError::Closed) if is_lossy => {}
             Err(AppendError::Full | AppendError::Disk(_) | AppendError::Closed) => {
                 self.refused.store(true, Ordering::SeqCst);
+                // At once: what comes behind it must find the mark.
+                if let Some(asker) = &*self.asker() {
+                    asker.mark();
+                }
             }
         }
         if self.missing.fetch_sub(1, Ordering::SeqCst) == 1 {
-            let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let refused = self.refused.load(Ordering::SeqCst);
-            // The broker has given the client up when nobody receives.
-            let _ =
-                sender.map(|sender| sender.send(if refused { TapResult::Refused } else { TapResult::Taken }));
+            let asker = self.asker().take();
+            if self.refused.load(Ordering::SeqCst) {
+                asker.into_iter().for_each(Asker::refuse);
+            } else {
+                asker.into_iter().for_each(Asker::taken);
+            }
         }
+    }
+
+    fn asker(&self) -> MutexGuard<'_, Option<Asker>> {
+        self.asker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -76,6 +76,7 @@ impl Core {
             expire_at_ms: Some(now_ms),
             signal: true,
             closing: false,
+            failing: false,
             on_durable: None,
             on_space: None,
         };
@@ -93,6 +94,8 @@ impl Core {
         let limit = state.catalog.config.max_record();
         let refusal = if state.closing {
             AppendError::Closed
+        } else if state.failing {
+            AppendError::Disk(Arc::new(io::Error::other("what came before it could not be written")))
         } else if bytes > limit || record.topic.len() > MAX_TOPIC_BYTES {
             state.catalog.dropped.too_large += 1;
             AppendError::TooLarge { bytes, limit }
@@ -277,12 +280,7 @@ impl Core {
             Ok(places) => places,
             Err(error) => {
                 let lost = records.iter().filter(|record| record.qos == 0).count() as u64;
-                let space = {
-                    let mut state = self.state();
-                    state.failed(lost);
-                    state.space()
-                };
-                return fail(error, dones, space);
+                return self.fail(self.state(), error, lost, dones);
             }
         };
         let stored = (base..).zip(records).map(|(offset, record)| Stored { offset, record });
@@ -311,13 +309,39 @@ impl Core {
             tracing::warn!(%error, "disk full: the queue drops its oldest segment");
             return Step::Worked;
         }
-        let batch = mem::take(&mut state.waiting);
+        self.fail(state, error, 0, Vec::new())
+    }
+
+    /// Tells everybody who waits that nothing was written: those of the batch, and those behind it, who must not come before
+    /// what is sent again. Until all are told nothing is taken. `lost` counts those of the batch that nobody sends again.
+    fn fail(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        error: io::Error,
+        lost: u64,
+        mut dones: Vec<Done>,
+    ) -> Step {
+        let waiting = mem::take(&mut state.waiting);
         state.waiting_bytes = 0;
-        let lost = batch.iter().filter(|waiting| waiting.record.qos == 0).count() as u64;
-        state.failed(lost);
-        let space = state.space();
+        let behind = waiting.iter().filter(|waiting| waiting.record.qos == 0).count() as u64;
+        state.failed(lost + behind);
+        state.failing = true;
         drop(state);
-        fail(error, batch.into_iter().map(|waiting| waiting.done).collect(), space)
+        dones.extend(waiting.into_iter().map(|waiting| waiting.done));
+        tracing::error!(%error, messages = dones.len(), "cannot write the queue to disk: nothing is acknowledged");
+        let error = Arc::new(error);
+        for done in dones {
+            tell(done, Err(AppendError::Disk(Arc::clone(&error))));
+        }
+        let space = {
+            let mut state = self.state();
+            state.failing = false;
+            state.space()
+        };
+        if let Some(callback) = space {
+            guarded(|| callback());
+        }
+        Step::Failed
     }
 
     fn drop_expired(&self, now_ms: i64) {
@@ -352,18 +376,6 @@ impl Core {
         drop(state);
         self.wake.notify_all();
     }
-}
-
-fn fail(error: io::Error, dones: Vec<Done>, space: Option<Callback>) -> Step {
-    tracing::error!(%error, messages = dones.len(), "cannot write the queue to disk: nothing is acknowledged");
-    let error = Arc::new(error);
-    for done in dones {
-        tell(done, Err(AppendError::Disk(Arc::clone(&error))));
-    }
-    if let Some(callback) = space {
-        guarded(|| callback());
-    }
-    Step::Failed
 }
 
 fn tell(done: Done, result: Result<u64, AppendError>) {

@@ -26,6 +26,8 @@ pub(crate) struct State {
     /// Something happened since the writer last looked.
     pub signal: bool,
     pub closing: bool,
+    /// A write failed, and not everybody was told yet.
+    pub failing: bool,
     pub on_durable: Option<Callback>,
     pub on_space: Option<Callback>,
 }

@@ -18,6 +18,7 @@ pub mod cloud_broker;
 pub mod controller;
 pub mod device;
 pub mod faults;
+pub mod full;
 pub mod mosquitto;
 pub mod mqtt;
 pub mod ports;

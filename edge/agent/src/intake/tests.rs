@@ -192,8 +192,9 @@ async fn a_rule_without_a_queue_has_nothing_acknowledged() {
     intake.set(rule(1), 1, forward("#"), one.clone());
     intake.set_without_queue(rule(2), forward("both/#"));
     let then = held(intake.offer(&message("both/x", b"x", Qos::AtLeastOnce), &device()));
-    assert!(then.await.is_err(), "a dropped sender is a refusal");
-    let then = held(intake.offer(&message("only", b"x", Qos::AtLeastOnce), &device()));
+    assert_eq!(answer(then).await, TapResult::Refused);
+    let next = Source::Client { client_id: "d".into(), connection: 2 };
+    let then = held(intake.offer(&message("only", b"x", Qos::AtLeastOnce), &next));
     assert_eq!(answer(then).await, TapResult::Taken);
     assert_eq!(topics(&one), ["m/only"]);
 }
@@ -223,4 +224,25 @@ async fn what_a_rule_forwards_and_cannot_name_is_counted() {
     assert_eq!(intake.unmapped(rule(1)), 4);
     intake.forget(rule(1));
     assert_eq!(intake.unmapped(rule(1)), 0);
+}
+
+#[tokio::test]
+async fn behind_a_refused_message_nothing_of_its_connection_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let intake = Arc::new(Intake::default());
+    // There is no queue yet: the first message is refused.
+    intake.set_without_queue(rule(1), forward("a/#"));
+    let first = held(intake.offer(&message("a/1", b"1", Qos::AtLeastOnce), &device()));
+    assert_eq!(answer(first).await, TapResult::Refused);
+    let queue = open(dir.path(), "q", QueueConfig::default());
+    intake.set(rule(1), 1, forward("a/#"), queue.clone());
+    // The second was on its way before the device noticed; on its next connection the device begins with the first.
+    let second = held(intake.offer(&message("a/2", b"2", Qos::AtLeastOnce), &device()));
+    assert_eq!(answer(second).await, TapResult::Refused);
+    let next = Source::Client { client_id: "d".into(), connection: 2 };
+    for topic in ["a/1", "a/2"] {
+        let then = held(intake.offer(&message(topic, b"x", Qos::AtLeastOnce), &next));
+        assert_eq!(answer(then).await, TapResult::Taken);
+    }
+    assert_eq!(topics(&queue), ["m/a/1", "m/a/2"]);
 }

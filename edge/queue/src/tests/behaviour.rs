@@ -29,6 +29,18 @@ fn put(queue: &Queue, id: u64) -> u64 {
     send(queue, record(id, 100)).recv_timeout(DEADLINE).unwrap().unwrap()
 }
 
+/// After a failed write: refused until everybody who waited was told, taken then.
+fn put_again(queue: &Queue, id: u64) -> u64 {
+    let began = std::time::Instant::now();
+    loop {
+        match send(queue, record(id, 100)).recv_timeout(DEADLINE).unwrap() {
+            Ok(offset) => return offset,
+            Err(AppendError::Disk(_)) if began.elapsed() < DEADLINE => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 fn ids(queue: &Queue, from: u64) -> Vec<u64> {
     let mut found = Vec::new();
     let mut from = from;
@@ -234,10 +246,35 @@ fn a_failed_sync_acknowledges_nothing_and_the_next_segment_goes_on() {
     let answer = send(&queue, record(2, 100)).recv_timeout(DEADLINE).unwrap();
     assert!(matches!(answer, Err(AppendError::Disk(_))));
     assert!(queue.stats().faulted);
-    assert_eq!(put(&queue, 3), 2, "the failed record's offset was never given out");
+    assert_eq!(put_again(&queue, 3), 2, "the failed record's offset was never given out");
     assert!(!queue.stats().faulted);
     assert_eq!(ids(&queue, 1), [1, 3]);
     assert_eq!(disk.segments().len(), 2);
+}
+
+#[test]
+fn what_waits_behind_a_failed_write_fails_with_it() {
+    let disk = FakeDisk::default();
+    // Two records fill a segment: the third one waits for the next.
+    let queue =
+        Queue::start(Arc::new(disk.clone()), Path::new("q"), small(WhenFull::Block, 64 << 10), 0).unwrap().0;
+    put(&queue, 1);
+    disk.fail(2, io::ErrorKind::Other); // the first operation shortens the full segment
+    let (tx, told) = mpsc::channel();
+    let again = queue.clone();
+    queue.append(record(2, 900), move |result| {
+        // Whoever is told first tries again at once: he would come before those who are told after him.
+        again.append(record(4, 10), move |result| tx.send((4, result.is_ok())).unwrap());
+        assert!(result.is_err());
+    });
+    let behind = send(&queue, record(3, 900));
+    assert_eq!(told.recv_timeout(DEADLINE).unwrap(), (4, false));
+    let third = behind.recv_timeout(DEADLINE).unwrap();
+    // The third came in time to fail too, or after everybody was told.
+    assert_eq!(third.is_ok(), ids(&queue, 1).contains(&3));
+    assert!(!ids(&queue, 1).contains(&4));
+    put_again(&queue, 5);
+    assert!(ids(&queue, 1).ends_with(&[5]));
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod behaviour;
 mod damage;
 mod disk;
 mod model;
+#[cfg(target_os = "linux")]
+mod power;
 
 use std::sync::{Arc, Mutex};
 

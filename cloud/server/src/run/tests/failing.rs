@@ -62,7 +62,7 @@ impl Store for Failing {
     }
 
     fn health(&self) -> Pending<'_, ()> {
-        self.memory.health()
+        self.apply(Vec::new())
     }
 }
 
@@ -113,6 +113,20 @@ async fn a_write_that_fails_answers_nobody_and_ends_the_loop() {
     assert!(ended.unwrap_err().to_string().contains("disk full"));
     assert_eq!(link.read(|core, _| core.edges(None, 10).1).await, Err(Stopped));
     assert_eq!(store.memory.load().await.unwrap().edges.len(), 1);
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_well_is_noticed_without_a_write() {
+    let store = Arc::new(Failing::default());
+    let watched = Arc::clone(&store);
+    let watch = tokio::spawn(async move { crate::run::ailing(&*watched, Duration::from_millis(1)).await });
+    while store.batches.load(Ordering::SeqCst) < 3 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(!watch.is_finished());
+    store.fail.store(true, Ordering::SeqCst);
+    let error = tokio::time::timeout(Duration::from_secs(30), watch).await.unwrap().unwrap();
+    assert!(error.to_string().contains("disk full"), "{error}");
 }
 
 #[tokio::test]
