@@ -130,7 +130,7 @@ fn invariant_2_cloud_and_edge_do_not_know_each_other_and_dependencies_point_one_
             &["tidegate-model", "tidegate-cloud-core", "tidegate-cloud", "tidegate-edge", "tidegate-broker"],
         ),
         ("tidegate-sim", &["tidegate-model", "tidegate-cloud-core", "tidegate-edge-core"]),
-        ("tidegate-bench", &["tidegate-e2e"]),
+        ("tidegate-bench", &["tidegate-e2e", "tidegate-edge-core", "tidegate-model"]),
         ("tidegate-e2e", &["tidegate-faults"]),
         ("tidegate-fuzz", &["tidegate-broker", "tidegate-edge-queue", "tidegate-model"]),
         // Only tests know of it: no_program_knows_of_the_faults_that_tests_give_it.
