@@ -5,11 +5,17 @@ mod place;
 mod rule;
 mod server;
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::{Args, Parser, Subcommand};
 
 pub use edge::{ContextCommand, EdgeCommand};
 pub use place::{ActArgs, EventsArgs, Goal, IssueArgs, RunArgs, SyncArgs, WaitArgs, WhenOffline};
-pub use rule::{ApplyArgs, DiffArgs, ListArgs, PlaceArgs, RuleCommand};
+pub use rule::{
+    ApplyArgs, DiffArgs, ExportFormat, ImportCommand, ListArgs, MosquittoArgs, PlaceArgs, RuleCommand,
+    RuleExportArgs,
+};
 pub use server::{DevArgs, ExportArgs, ImportArgs, ServeArgs, StoreArg};
 
 use crate::output::Format;
@@ -63,6 +69,15 @@ pub struct Global {
     /// Data and errors only
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    /// Tell each call of the server on standard error; twice: with sizes
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// How long to wait at the most: for an answer [default: 30s], with --wait for the end [default: 5m]
+    #[arg(long, global = true, value_name = "TIME", value_parser = place::parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Id of the calls in the server's log, 1 to 64 of a-z, A-Z, 0-9, '-', '_' and '.'
+    #[arg(long, global = true, value_name = "ID", value_parser = parse_request_id)]
+    pub request_id: Option<String>,
     /// No colours; NO_COLOR does the same
     #[arg(long, global = true)]
     pub no_color: bool,
@@ -72,8 +87,8 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show totals, what is pending and what is wrong
-    #[command(after_help = "Example:\n  tidegate status")]
-    Status,
+    #[command(after_help = "Example:\n  tidegate status --watch")]
+    Status(WatchArgs),
     /// Write, look at and place rules
     #[command(subcommand, arg_required_else_help = true)]
     Rule(RuleCommand),
@@ -156,8 +171,53 @@ Example:
   tidegate import backup.jsonl --data-dir /var/lib/tidegate"
     )]
     Import(ImportArgs),
+    /// Check what can be wrong, from here to the gateways; nothing is changed
+    #[command(
+        after_help = "Exit codes: 0 nothing is bad, 1 something is. A warning is worth a look, and no failure.
+
+Example:
+  tidegate doctor -o json"
+    )]
+    Doctor(DoctorArgs),
+    /// Print the completion script of a shell
+    #[command(after_help = "Example:\n  tidegate completion bash > /etc/bash_completion.d/tidegate")]
+    Completion {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write a manual page for every command
+    #[command(after_help = "Example:\n  tidegate man --out /usr/local/share/man/man1")]
+    Man {
+        /// The directory; it is made if it is missing
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
     /// Show the version of this program, and of the server if there is one
     Version,
+}
+
+/// What can be shown again and again.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct WatchArgs {
+    /// Show it again with each change, until Ctrl-C
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Data directory of a controller on this machine, whose disk is checked [default: that of `serve`]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// An id as the server takes it.
+fn parse_request_id(text: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if fits { Ok(text.to_owned()) } else { Err("an id has 1 to 64 letters, digits, '-', '_' and '.'".into()) }
 }
 
 #[cfg(test)]

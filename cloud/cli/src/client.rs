@@ -4,7 +4,9 @@
 mod download;
 mod error;
 mod events;
+mod probe;
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -12,6 +14,7 @@ use serde_json::{Value, json};
 
 pub use error::{ClientError, Problem};
 pub use events::Watch;
+pub use probe::Probe;
 
 /// How long one answer may take, in seconds. The server answers from memory; its disk may be slow.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,6 +33,7 @@ pub struct Client {
     base: String,
     pub(crate) token: Option<String>,
     http: reqwest::Client,
+    tuning: Tuning,
 }
 
 impl std::fmt::Debug for Client {
@@ -40,6 +44,17 @@ impl std::fmt::Debug for Client {
 
 /// How long to wait before a call is sent again whose connection broke: a controller that is started again is back by then.
 const REPEAT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How calls are done, where the command line says so.
+#[derive(Debug, Clone, Default)]
+pub struct Tuning {
+    /// How long an answer may take; at the most as long as without.
+    pub timeout: Option<Duration>,
+    /// Id of the calls in the server's log.
+    pub request_id: Option<String>,
+    /// 1: each call is told on standard error; 2: with sizes.
+    pub verbose: u8,
+}
 
 /// One call.
 #[derive(Debug, Clone)]
@@ -120,7 +135,17 @@ impl Client {
             builder = builder.no_proxy();
         }
         let http = builder.build().map_err(|error| bad(&error::chain(&error)))?;
-        Ok(Self { base: url.trim_end_matches('/').to_owned(), token, http })
+        Ok(Self { base: url.trim_end_matches('/').to_owned(), token, http, tuning: Tuning::default() })
+    }
+
+    /// The same, tuned.
+    #[must_use]
+    pub fn tuned(self, tuning: Tuning) -> Self {
+        Self { tuning, ..self }
+    }
+
+    fn answer_timeout(&self) -> Duration {
+        self.tuning.timeout.map_or(ANSWER_TIMEOUT, |timeout| timeout.min(ANSWER_TIMEOUT))
     }
 
     /// The server's URL.
@@ -198,7 +223,10 @@ impl Client {
     }
 
     async fn send_once(&self, call: Call) -> Result<Answer, Sent> {
-        let sent = self.request(call)?.timeout(ANSWER_TIMEOUT).send().await;
+        let told = (call.method.clone(), call.path.clone(), call.body.as_ref().map_or(0, Vec::len));
+        let began = std::time::Instant::now();
+        let sent = self.request(call)?.timeout(self.answer_timeout()).send().await;
+        self.tell(&told, began.elapsed(), &sent);
         let response = sent.map_err(|error| self.broken(&error))?;
         let status = response.status().as_u16();
         if !response.status().is_success() {
@@ -255,16 +283,51 @@ impl Client {
         for (name, value) in call.headers {
             request = request.header(name, value);
         }
-        if let Some(token) = &self.token {
-            let mut value = reqwest::header::HeaderValue::from_str(&format!("Bearer {token}"))
-                .map_err(|_| ClientError::BadToken)?;
-            value.set_sensitive(true);
-            request = request.header("authorization", value);
+        if let Some(token) = self.bearer()? {
+            request = request.header("authorization", token);
+        }
+        if let Some(id) = &self.tuning.request_id {
+            request = request.header("x-request-id", id);
         }
         Ok(match call.body {
             Some(body) => request.body(body),
             None => request,
         })
+    }
+
+    /// The token as a header has it.
+    fn bearer(&self) -> Result<Option<reqwest::header::HeaderValue>, ClientError> {
+        let Some(token) = &self.token else { return Ok(None) };
+        let mut value = reqwest::header::HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|_| ClientError::BadToken)?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    /// Tells a call, with `-v`. Neither token nor body is told.
+    fn tell(
+        &self,
+        (method, path, sent_bytes): &(Method, String, usize),
+        took: Duration,
+        sent: &Result<reqwest::Response, reqwest::Error>,
+    ) {
+        if self.tuning.verbose == 0 {
+            return;
+        }
+        let end = match sent {
+            Ok(response) => {
+                let id = header(response, "x-request-id").unwrap_or_default();
+                let sizes = match (self.tuning.verbose, response.content_length()) {
+                    (2.., Some(bytes)) => format!(", sent {sent_bytes} B, got {bytes} B"),
+                    (2.., None) => format!(", sent {sent_bytes} B"),
+                    (_, _) => String::new(),
+                };
+                format!("{} ({} ms{sizes}, request {id})", response.status().as_u16(), took.as_millis())
+            }
+            Err(error) => format!("no answer ({} ms): {}", took.as_millis(), error::root(error)),
+        };
+        // Without a standard error there is nobody to tell.
+        let _ = writeln!(std::io::stderr().lock(), "{method} {}/api/v1{path} -> {end}", self.base);
     }
 
     async fn read_bounded(&self, mut response: reqwest::Response) -> Result<Vec<u8>, Sent> {

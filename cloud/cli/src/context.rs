@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use tidegate_cloud::os;
+
 use crate::client::Client;
 use crate::failure::Failure;
 
@@ -80,7 +82,13 @@ impl Contexts {
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(Failure::Usage(format!("{} cannot be read: {error}", file.display()))),
+            Err(error) => {
+                return Err(Failure::Usage(format!(
+                    "{} cannot be read: {}",
+                    file.display(),
+                    os::plain(&error)
+                )));
+            }
         };
         toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |s| text[..s.start.min(text.len())].matches('\n').count() + 1);
@@ -104,8 +112,9 @@ impl Contexts {
         };
         let text = toml::to_string(self)
             .map_err(|e| Failure::Failed(format!("the contexts cannot be written: {e}")))?;
-        write_private(file, text.as_bytes())
-            .map_err(|error| Failure::Failed(format!("{} cannot be written: {error}", file.display())))
+        write_private(file, text.as_bytes()).map_err(|error| {
+            Failure::Failed(format!("{} cannot be written: {}", file.display(), os::plain(&error)))
+        })
     }
 
     /// The context that counts: the named one, else the current one.
@@ -173,11 +182,11 @@ impl Context {
 pub fn read_token_file(file: &Path) -> Result<String, Failure> {
     let cannot =
         |why: String| Failure::Usage(format!("the token file {} cannot be used: {why}", file.display()));
-    let size = std::fs::metadata(file).map_err(|e| cannot(e.to_string()))?.len();
+    let size = std::fs::metadata(file).map_err(|e| cannot(os::plain(&e)))?.len();
     if size > MAX_TOKEN_BYTES {
         return Err(cannot(format!("it is longer than {MAX_TOKEN_BYTES} bytes")));
     }
-    let token = std::fs::read_to_string(file).map_err(|e| cannot(e.to_string()))?.trim().to_owned();
+    let token = std::fs::read_to_string(file).map_err(|e| cannot(os::plain(&e)))?.trim().to_owned();
     if token.is_empty() { Err(cannot("it is empty".into())) } else { Ok(token) }
 }
 

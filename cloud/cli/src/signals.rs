@@ -1,7 +1,19 @@
 //! Ctrl-C and SIGTERM.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tidegate_cloud::os;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+use crate::failure::Failure;
+
+/// Listens to Ctrl-C from now on: one that comes before it is waited for is not lost.
+///
+/// # Errors
+/// [`Failure::Failed`]: the system does not let us.
+pub fn interrupts() -> Result<Signal, Failure> {
+    signal(SignalKind::interrupt())
+        .map_err(|error| Failure::Failed(format!("Ctrl-C cannot be listened to: {}", os::plain(&error))))
+}
 
 /// Cancels `stop` when the process is asked to end. A second Ctrl-C ends it at once.
 pub fn cancel_on_signal(stop: CancellationToken) {

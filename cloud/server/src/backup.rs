@@ -23,7 +23,7 @@ pub enum ImportError {
     Run(#[from] RunError),
     /// There is something already.
     #[error(
-        "the data directory {} holds {rules} rules, {edges} edges and {placements} placements, and an import replaces nothing; \
+        "the data directory {} holds something (rules: {rules}, edges: {edges}, placements: {placements}), and an import replaces nothing; \
          choose an empty directory (--data-dir), or move {} away", .dir.display(), .dir.join(STORE_DIR).display()
     )]
     NotEmpty {

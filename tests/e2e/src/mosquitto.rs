@@ -49,6 +49,12 @@ impl Mosquitto {
         Self::start_at(dir, address, &format!("allow_anonymous true\n{ENDLESS_QUEUE}"))
     }
 
+    /// One that takes everybody and runs these bridges; `dir` is its own.
+    #[must_use]
+    pub fn with_bridge(dir: &Path, bridges: &str) -> Self {
+        Self::start(dir, &format!("allow_anonymous true\n{ENDLESS_QUEUE}{bridges}"))
+    }
+
     /// One with these lines in its settings.
     pub(crate) fn start(dir: &Path, access: &str) -> Self {
         Self::start_at(dir, ports::free(), access)

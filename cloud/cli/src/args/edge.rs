@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::WatchArgs;
+
 /// What can be done with edges.
 #[derive(Debug, Subcommand)]
 pub enum EdgeCommand {
@@ -28,13 +30,16 @@ Examples:
     },
     /// List gateways
     #[command(after_help = "Example:\n  tidegate edge list")]
-    List,
+    List(WatchArgs),
     /// Show a gateway and the rules on it
     #[command(after_help = "Example:\n  tidegate edge get gateway-1")]
     Get {
         /// The edge
         #[arg(value_name = "EDGE")]
         name: String,
+        /// Again.
+        #[command(flatten)]
+        watch: WatchArgs,
     },
     /// Forget a gateway and revoke its credential
     #[command(after_help = "Example:\n  tidegate edge remove gateway-1 --confirm gateway-1")]

@@ -46,14 +46,11 @@ pub struct ActArgs {
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub when_offline: WhenOffline,
     /// Wait until it is done
-    #[arg(short, long)]
+    #[arg(long)]
     pub wait: bool,
     /// Tell what would happen; nothing is sent
     #[arg(long, conflicts_with = "wait")]
     pub dry_run: bool,
-    /// How long to wait at the most
-    #[arg(long, default_value = "5m", value_name = "TIME", value_parser = parse_duration)]
-    pub timeout: Duration,
     /// Repeat the number of placements, where more than 50 are meant and nobody can be asked
     #[arg(long, value_name = "NUMBER")]
     pub confirm: Option<String>,
@@ -120,9 +117,6 @@ pub struct WaitArgs {
     /// What to wait for
     #[arg(long = "for", value_enum, value_name = "STATE")]
     pub goal: Goal,
-    /// How long to wait at the most
-    #[arg(long, default_value = "5m", value_name = "TIME", value_parser = parse_duration)]
-    pub timeout: Duration,
 }
 
 /// `events`

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
+use super::WatchArgs;
 use super::place::parse_var;
 
 /// What can be done with rules.
@@ -33,8 +34,11 @@ Examples:
         #[arg(value_name = "RULE")]
         name: String,
         /// Show the content of this version
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "watch")]
         version: Option<u64>,
+        /// Again.
+        #[command(flatten)]
+        watch: WatchArgs,
     },
     /// Check rule files; nothing is saved
     #[command(after_help = "Example:\n  tidegate rule check -f rules/")]
@@ -82,6 +86,20 @@ Examples:
         #[arg(long, value_name = "RULE")]
         confirm: Option<String>,
     },
+    /// Write rules to files, or as bridges of mosquitto
+    #[command(
+        after_help = "Passwords are not exported. For mosquitto, --edge fills in the variables with the values of that edge; what
+mosquitto cannot say stands in comments.
+
+Examples:
+  tidegate rule export camera-up > camera-up.toml
+  tidegate rule export --all --out rules/
+  tidegate rule export camera-up --format mosquitto --edge gateway-1"
+    )]
+    Export(RuleExportArgs),
+    /// Make rules of another broker's configuration
+    #[command(subcommand, arg_required_else_help = true)]
+    Import(ImportCommand),
     /// Put a rule on edges, or change its variables there; nothing is sent before it is issued
     #[command(after_help = "Example:\n  tidegate rule place camera-up --edge gateway-1 --var site=lyon")]
     Place(PlaceArgs),
@@ -117,6 +135,73 @@ pub struct ApplyArgs {
     pub vars: Vec<(String, String)>,
 }
 
+/// What a rule can be written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ExportFormat {
+    /// TOML
+    #[default]
+    Toml,
+    /// YAML
+    Yaml,
+    /// JSON
+    Json,
+    /// A bridge in mosquitto.conf
+    Mosquitto,
+}
+
+/// `rule export`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["names", "all"]))]
+pub struct RuleExportArgs {
+    /// The rules
+    #[arg(value_name = "RULE")]
+    pub names: Vec<String>,
+    /// All rules
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+    /// As what
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: ExportFormat,
+    /// For mosquitto: with the values of this edge
+    #[arg(long, value_name = "EDGE")]
+    pub edge: Option<String>,
+    /// Write one file for each rule into this directory
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// What rules can be made of.
+#[derive(Debug, Subcommand)]
+pub enum ImportCommand {
+    /// Make a rule of each bridge in a mosquitto.conf
+    #[command(
+        after_help = "Every line of the file is told as mapped, ignored or refused, with the reason. A connection with a refused
+line is not imported; the others are.
+
+Examples:
+  tidegate rule import mosquitto /etc/mosquitto/mosquitto.conf --dry-run
+  tidegate rule import mosquitto bridge.conf --connection cloud"
+    )]
+    Mosquitto(MosquittoArgs),
+}
+
+/// `rule import mosquitto`
+#[derive(Debug, Args)]
+pub struct MosquittoArgs {
+    /// The file, or - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Only this connection
+    #[arg(long, value_name = "NAME")]
+    pub connection: Option<String>,
+    /// Show the rules; no server is asked, nothing is saved
+    #[arg(long)]
+    pub dry_run: bool,
+    /// What the change is about; kept with the version
+    #[arg(short = 'm', long, value_name = "TEXT")]
+    pub note: Option<String>,
+}
+
 /// `rule list`
 #[derive(Debug, Args)]
 pub struct ListArgs {
@@ -132,6 +217,9 @@ pub struct ListArgs {
     /// Rules on this edge
     #[arg(long, value_name = "EDGE")]
     pub edge: Option<String>,
+    /// Again.
+    #[command(flatten)]
+    pub watch: WatchArgs,
 }
 
 /// `rule diff`

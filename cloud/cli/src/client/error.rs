@@ -93,6 +93,9 @@ pub struct Problem {
     /// What failed, why, and what to do.
     #[serde(default)]
     pub detail: String,
+    /// What to do.
+    #[serde(default)]
+    pub next: String,
     /// For programs.
     #[serde(default)]
     pub code: String,
@@ -139,6 +142,9 @@ impl std::fmt::Display for Problem {
         // The detail may list the fields already.
         for field in self.errors.iter().filter(|field| !said.contains(field.detail.as_str())) {
             write!(f, "\n  {}", field.in_file(None))?;
+        }
+        if !self.next.is_empty() && self.status != 401 && !said.contains(self.next.as_str()) {
+            write!(f, "\n  Next: {}", self.next)?;
         }
         match (self.code.is_empty(), &self.request_id) {
             (false, Some(id)) => write!(f, "\n  ({}, request {id})", self.code),

@@ -1,6 +1,7 @@
 //! The five actions: `issue`, `issue --again`, `sync`, `start`, `stop`, on one placement or on many.
 
 use serde_json::{Value, json};
+use tidegate_model::code::Code;
 use tidegate_model::placement::Action;
 
 use super::follow::{Wanted, follow};
@@ -93,7 +94,6 @@ pub async fn sync(session: &Session, args: SyncArgs) -> Result<Exit, Failure> {
 
 /// Refused now for what passes by itself (offline, busy), not for what the placement is.
 fn is_for_later(allowed: &tidegate_model::placement::Allowed) -> bool {
-    use tidegate_model::code::Code;
     allowed.reason.as_ref().is_some_and(|reason| reason.code != Code::NotAllowed)
 }
 
@@ -123,7 +123,8 @@ async fn act(session: &Session, steps: Vec<Step>, args: &ActArgs) -> Result<Exit
         for (step, answer) in send_many(session, steps, args).await? {
             let item: ActedOn = api::read(&answer)?;
             if let Some(problem) = item.problem {
-                failed.push((step.shown(), ClientError::Refused(Box::new(problem))));
+                let refused = ClientError::Refused(Box::new(problem));
+                failed.push((step.shown(), with_next(refused, &step.placement)));
                 continue;
             }
             told(session, step.action, &step.placement, item.operation.as_ref());
@@ -145,11 +146,12 @@ async fn act(session: &Session, steps: Vec<Step>, args: &ActArgs) -> Result<Exit
                 }
                 // Without a server the others fail alike.
                 Err(error @ ClientError::Unreachable { .. }) => return Err(error.into()),
-                Err(error) => failed.push((step.shown(), error)),
+                Err(error) => failed.push((step.shown(), with_next(error, &step.placement))),
             }
         }
     }
-    if !session.out.for_people() {
+    // Where everything was refused there is no object to show.
+    if !session.out.for_people() && !answers.is_empty() {
         let shown = match (answers.len(), all) {
             (1, 1) => answers.remove(0),
             _ => json!({ "items": answers }),
@@ -164,13 +166,37 @@ async fn act(session: &Session, steps: Vec<Step>, args: &ActArgs) -> Result<Exit
     }
     let mut texts: Vec<String> = failed.iter().map(|(on, error)| format!("{on}: {error}")).collect();
     if args.wait && !wanted.is_empty() {
-        texts.extend(wait(session, wanted, args).await?);
+        texts.extend(wait(session, wanted).await?);
     }
     match texts.len() {
         0 => Ok(Exit::Done),
         n if n < all => Err(Failure::PartlyFailed(format!("{}\n{n} of {all} failed", texts.join("\n")))),
         _ => Err(Failure::Failed(texts.join("\n"))),
     }
+}
+
+/// A refusal by the state, with the commands that are possible in it.
+fn with_next(error: ClientError, placement: &Placement) -> ClientError {
+    let ClientError::Refused(mut problem) = error else { return error };
+    let possible: Vec<String> = placement
+        .actions
+        .iter()
+        .filter(|action| action.allowed)
+        .map(|action| {
+            let on = format!("{} --edge {}", placement.rule, placement.edge);
+            match action.name {
+                Action::Issue => format!("tidegate issue {on}"),
+                Action::IssueAgain => format!("tidegate issue {on} --again (overwrites and restarts)"),
+                Action::Sync => format!("tidegate sync {on}"),
+                Action::Start => format!("tidegate start {on}"),
+                Action::Stop => format!("tidegate stop {on}"),
+            }
+        })
+        .collect();
+    if problem.code == Code::NotAllowed.as_str() && !possible.is_empty() {
+        problem.next = possible.join(", or ");
+    }
+    ClientError::Refused(problem)
 }
 
 /// Commands that go on waiting, to be copied; for many placements the one that shows all.
@@ -183,12 +209,12 @@ fn watch_lines(wanted: &[Wanted]) -> String {
 }
 
 /// Waits until every operation ended; returns what failed.
-async fn wait(session: &Session, wanted: Vec<Wanted>, args: &ActArgs) -> Result<Vec<String>, Failure> {
+async fn wait(session: &Session, wanted: Vec<Wanted>) -> Result<Vec<String>, Failure> {
     let interrupted = format!(
         "no longer waiting; what was begun goes on on the server. Watch it with\n{}",
         watch_lines(&wanted)
     );
-    let followed = follow(session, wanted, args.timeout, false, &interrupted).await?;
+    let followed = follow(session, wanted, session.patience(), false, &interrupted).await?;
     let mut failed = Vec::new();
     let mut open = Vec::new();
     for (wanted, verdict) in followed.ends {

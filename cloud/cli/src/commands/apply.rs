@@ -52,7 +52,8 @@ async fn apply_one(
     }
 }
 
-async fn save(session: &Session, file: &RuleFile, args: &ApplyArgs) -> Result<String, Failure> {
+/// Saves the rule of a file; says so.
+pub(super) async fn save(session: &Session, file: &RuleFile, args: &ApplyArgs) -> Result<String, Failure> {
     let (saved, before) = send(session, file, args).await?;
     let name = saved["name"].as_str().unwrap_or_default().to_owned();
     let version = saved["version"].as_u64().unwrap_or_default();

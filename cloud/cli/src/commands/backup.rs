@@ -13,14 +13,16 @@ use crate::env::Env;
 use crate::failure::{Exit, Failure};
 use crate::output::Out;
 use crate::output::words::count;
+use crate::signals;
 
 /// Exports a running controller over its API, or the data directory of one that does not run.
 pub async fn export(global: &Global, env: &Env, args: &ExportArgs) -> Result<Exit, Failure> {
     let out = super::out(global, env);
+    let mut interrupts = signals::interrupts()?;
     let target = Target::open(args.out.as_deref(), env)?;
     let (from, summary) = tokio::select! {
         done = Box::pin(fetch(global, env, args, target)) => done?,
-        _ = tokio::signal::ctrl_c() => {
+        _ = interrupts.recv() => {
             return Err(Failure::Interrupted("the export was interrupted; nothing was kept".into()));
         }
     };

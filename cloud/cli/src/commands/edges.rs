@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use reqwest::Method;
 use serde_json::json;
+use tidegate_cloud::os;
 use tidegate_model::ids::{AccountId, EdgeId};
 use tidegate_model::wire::Topics;
 
@@ -24,8 +25,8 @@ const MQTT_PORT: u64 = 7183;
 pub async fn run(session: &Session, command: EdgeCommand) -> Result<Exit, Failure> {
     match command {
         EdgeCommand::Create { name, mqtt, out } => create(session, &name, mqtt, out).await,
-        EdgeCommand::List => list(session).await,
-        EdgeCommand::Get { name } => get(session, &name).await,
+        EdgeCommand::List(_) => list(session).await,
+        EdgeCommand::Get { name, .. } => get(session, &name).await,
         EdgeCommand::Remove { name, leave_running, confirm } => {
             remove(session, &name, leave_running, confirm.as_deref()).await
         }
@@ -38,6 +39,7 @@ async fn create(
     mqtt: Option<String>,
     file: Option<PathBuf>,
 ) -> Result<Exit, Failure> {
+    EdgeId::new(name).map_err(|error| Failure::Usage(error.to_string()))?;
     if let Some(file) = file.as_deref().filter(|file| file.exists()) {
         return Err(Failure::Conflict(format!(
             "{} is there already and is not overwritten; choose another file, or remove it",
@@ -57,8 +59,9 @@ async fn create(
     if let Some(file) = file {
         write_private(&file, settings.as_bytes()).map_err(|error| {
             Failure::Failed(format!(
-                "edge {name} was created, but {} cannot be written: {error}. Its credential is lost: remove the edge (tidegate edge remove {name}) and create it again",
-                file.display()
+                "edge {name} was created, but {} cannot be written: {}. Its credential is lost: remove the edge (tidegate edge remove {name}) and create it again",
+                file.display(),
+                os::plain(&error)
             ))
         })?;
         let shown = file.display();
@@ -141,7 +144,8 @@ fn agent_settings(name: &str, controller: &str, credential: &str) -> String {
     )
 }
 
-async fn list(session: &Session) -> Result<Exit, Failure> {
+/// Lists edges.
+pub async fn list(session: &Session) -> Result<Exit, Failure> {
     let list = session.client.list("/edges", &[]).await?;
     let shown: api::List<Edge> = api::read(&list)?;
     let names = || shown.items.iter().map(|edge| edge.id.clone()).collect();
@@ -156,7 +160,8 @@ async fn list(session: &Session) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn get(session: &Session, name: &str) -> Result<Exit, Failure> {
+/// Shows an edge.
+pub async fn get(session: &Session, name: &str) -> Result<Exit, Failure> {
     let mut edge = session.client.get(format!("/edges/{}", segment(name))).await?.body;
     let placed = session.client.list("/placements", &[("edge", name)]).await?;
     let placements: api::List<api::Placement> = api::read(&placed)?;

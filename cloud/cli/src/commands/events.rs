@@ -4,15 +4,17 @@ use super::Session;
 use crate::args::EventsArgs;
 use crate::failure::{Exit, Failure};
 use crate::output::time::ago;
+use crate::signals;
 
 /// Prints events as they come, until the server ends the stream or Ctrl-C.
 pub async fn events(session: &Session, args: &EventsArgs) -> Result<Exit, Failure> {
+    let mut interrupts = signals::interrupts()?;
     let mut watch = session.client.watch(&args.topics).await?;
     session.out.note("following events; Ctrl-C ends it");
     loop {
         let event = tokio::select! {
             event = watch.next() => event?,
-            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+            _ = interrupts.recv() => return Ok(Exit::Interrupted),
         };
         let Some(event) = event else {
             return Err(Failure::Failed(

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tidegate_cloud::os;
 use tidegate_model::limits::MAX_RULE_TEXT_BYTES;
 
 use crate::failure::Failure;
@@ -112,7 +113,9 @@ pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Result<RuleFile, Failure>>, Fai
 }
 
 fn in_directory(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let cannot = |error: std::io::Error| Failure::Usage(format!("{} cannot be read: {error}", dir.display()));
+    let cannot = |error: std::io::Error| {
+        Failure::Usage(format!("{} cannot be read: {}", dir.display(), os::plain(&error)))
+    };
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(cannot)? {
         let path = entry.map_err(cannot)?.path();
@@ -127,10 +130,23 @@ fn in_directory(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
 fn read(path: &Path) -> Result<RuleFile, Failure> {
     let shown = path.display().to_string();
     let file = std::fs::File::open(path)
-        .map_err(|error| Failure::Usage(format!("{shown} cannot be read: {error}")))?;
+        .map_err(|error| Failure::Usage(format!("{shown} cannot be read: {}", os::plain(&error))))?;
     let text = read_text(file, &shown)?;
     let language = Language::of_file(path).unwrap_or_else(|| Language::of_text(&text));
     Ok(RuleFile { shown, language, text })
+}
+
+/// Reads a text that is no rule; gives its name too. `-` is standard input.
+///
+/// # Errors
+/// [`Failure::Usage`]: it cannot be read, or is too long, empty or no text.
+pub fn read_any(path: &Path) -> Result<(String, String), Failure> {
+    if path.as_os_str() == "-" {
+        let text = read_text(std::io::stdin().lock(), "standard input")?;
+        return Ok(("-".to_owned(), text));
+    }
+    let RuleFile { shown, text, .. } = read(path)?;
+    Ok((shown, text))
 }
 
 fn read_stdin() -> Result<RuleFile, Failure> {
@@ -144,10 +160,10 @@ fn read_text(reader: impl Read, shown: &str) -> Result<String, Failure> {
     reader
         .take(limit)
         .read_to_end(&mut bytes)
-        .map_err(|error| Failure::Usage(format!("{shown} cannot be read: {error}")))?;
+        .map_err(|error| Failure::Usage(format!("{shown} cannot be read: {}", os::plain(&error))))?;
     if bytes.len() > MAX_RULE_TEXT_BYTES {
         return Err(Failure::Usage(format!(
-            "{shown} is longer than a rule may be ({} KiB)",
+            "{shown} is longer than {} KiB, which is the most that is read",
             MAX_RULE_TEXT_BYTES / 1024
         )));
     }

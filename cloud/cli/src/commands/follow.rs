@@ -14,6 +14,7 @@ use crate::args::Goal;
 use crate::client::{ClientError, Watch, segment};
 use crate::failure::Failure;
 use crate::output::Out;
+use crate::signals;
 
 /// How often the state is read although no event came.
 const POLL: Duration = Duration::from_secs(2);
@@ -84,6 +85,7 @@ pub async fn follow(
     on_interrupt: &str,
 ) -> Result<Followed, Failure> {
     let deadline = Instant::now() + timeout;
+    let mut interrupts = signals::interrupts()?;
     let rules: BTreeSet<&str> = wanted.iter().map(|w| w.rule.as_str()).collect();
     let path = match rules.first() {
         Some(rule) if rules.len() == 1 => format!("/rules/{}/placements", segment(rule)),
@@ -122,12 +124,9 @@ pub async fn follow(
         tokio::select! {
             () = watcher.event() => sleep(SETTLE).await,
             () = sleep_until(deadline.min(Instant::now() + POLL)) => watcher.reopen(session).await,
-            interrupted = tokio::signal::ctrl_c() => {
+            _ = interrupts.recv() => {
                 drop(progress);
-                return Err(match interrupted {
-                    Ok(()) => Failure::Interrupted(on_interrupt.to_owned()),
-                    Err(error) => Failure::Failed(format!("Ctrl-C cannot be listened to: {error}")),
-                });
+                return Err(Failure::Interrupted(on_interrupt.to_owned()));
             }
         }
     }

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::{Session, apply, diff, targets};
+use super::{Session, apply, diff, targets, transfer};
 use crate::api::{self, Rule};
 use crate::args::{ListArgs, PlaceArgs, RuleCommand};
 use crate::client::{Call, segment, with_query};
@@ -19,8 +19,12 @@ pub async fn run(session: &Session, command: RuleCommand) -> Result<Exit, Failur
         RuleCommand::Check { files } => apply::check(session, &files).await,
         RuleCommand::Diff(args) => Ok(diff::diff(session, &args).await),
         RuleCommand::List(args) => list(session, &args).await,
-        RuleCommand::Get { name, version: None } => get(session, &name).await,
-        RuleCommand::Get { name, version: Some(version) } => get_version(session, &name, version).await,
+        RuleCommand::Get { name, version: None, .. } => get(session, &name).await,
+        RuleCommand::Get { name, version: Some(version), .. } => get_version(session, &name, version).await,
+        RuleCommand::Export(args) => transfer::export(session, &args).await,
+        RuleCommand::Import(command) => {
+            transfer::import(&session.out, || Ok(session.clone()), &command).await
+        }
         RuleCommand::Versions { name } => versions(session, &name).await,
         RuleCommand::Restore { name, to, note } => restore(session, &name, to, &note).await,
         RuleCommand::Delete { name, confirm } => delete(session, &name, confirm.as_deref()).await,
@@ -33,7 +37,8 @@ fn path(name: &str) -> String {
     format!("/rules/{}", segment(name))
 }
 
-async fn list(session: &Session, args: &ListArgs) -> Result<Exit, Failure> {
+/// Lists rules.
+pub async fn list(session: &Session, args: &ListArgs) -> Result<Exit, Failure> {
     let filters = [
         ("q", &args.q),
         ("issue_state", &args.issue_state),
@@ -55,7 +60,8 @@ async fn list(session: &Session, args: &ListArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn get(session: &Session, name: &str) -> Result<Exit, Failure> {
+/// Shows a rule.
+pub async fn get(session: &Session, name: &str) -> Result<Exit, Failure> {
     let rule = session.client.get(path(name)).await?.body;
     let shown: Rule = api::read(&rule)?;
     let placements = shown.placements.clone().unwrap_or_default();

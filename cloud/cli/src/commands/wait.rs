@@ -18,7 +18,7 @@ pub async fn wait(session: &Session, args: &WaitArgs) -> Result<Exit, Failure> {
     let goal = args.goal.as_str();
     let all = wanted.len();
     let interrupted = "no longer waiting; nothing was changed on the server";
-    let followed = follow(session, wanted, args.timeout, true, interrupted).await?;
+    let followed = follow(session, wanted, session.patience(), true, interrupted).await?;
     let mut lines = Vec::new();
     for (wanted, verdict) in &followed.ends {
         if let Verdict::Failed(why) = verdict {
@@ -36,7 +36,7 @@ pub async fn wait(session: &Session, args: &WaitArgs) -> Result<Exit, Failure> {
         }
         return Err(Failure::TimedOut(format!(
             "not {goal} within {}: {} of {}:\n  {}",
-            shown(args.timeout),
+            shown(session.patience()),
             lines.len(),
             count(all, "placement", "placements"),
             lines.join("\n  ")

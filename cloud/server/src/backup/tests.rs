@@ -44,7 +44,7 @@ async fn what_was_exported_fills_an_empty_directory_and_no_other() {
     assert!(!two.join(IMPORT_DIR).exists());
 
     let error = import(&at(&two), &file).await.unwrap_err().to_string();
-    assert!(error.contains("1 edges") && error.contains("replaces nothing"), "{error}");
+    assert!(error.contains("edges: 1,") && error.contains("replaces nothing"), "{error}");
     assert_eq!(exported(&two).await.unwrap(), all, "it is as it was");
 
     let _in_use = DataDir::open(&one).unwrap();

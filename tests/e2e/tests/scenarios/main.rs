@@ -12,6 +12,7 @@ mod disks;
 mod every_write;
 mod external_cloud;
 mod flow;
+mod migrate;
 mod mqtt_control;
 mod run_states;
 mod upgrade;

@@ -1,0 +1,213 @@
+//! The program as people run it: `tidegate` against `tidegate serve`, an agent and a remote broker, all on loopback. What
+//! each command prints, and how it ends, is kept as a snapshot; what differs from run to run is replaced.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod world;
+
+use world::World;
+
+/// Runs a command and adds what it printed to the transcript.
+macro_rules! run {
+    ($world:expr, $log:expr, $($args:expr),+ $(,)?) => {
+        $log.push_str(&$world.shown(&[$($args),+]))
+    };
+}
+
+#[test]
+fn a_rule_from_its_file_to_a_running_bridge() {
+    let mut world = World::start();
+    let mut log = String::new();
+    run!(world, log, "status");
+    run!(world, log, "rule", "list");
+    run!(world, log, "edge", "list");
+    run!(world, log, "edge", "create", "Gateway 1");
+    run!(world, log, "edge", "create", "gateway-1", "--mqtt", "127.0.0.1:7183");
+    run!(world, log, "edge", "create", "gateway-1");
+    run!(world, log, "rule", "check", "-f", "first.toml");
+    run!(world, log, "rule", "apply", "-f", "first.toml", "-m", "the first one");
+    run!(world, log, "rule", "apply", "-f", "first.toml");
+    run!(world, log, "rule", "apply", "-f", "first.toml", "-o", "name");
+    run!(world, log, "rule", "apply", "-f", "wrong.toml");
+    run!(world, log, "rule", "apply", "-f", "none.toml");
+    run!(world, log, "rule", "place", "first", "--edge", "gateway-1");
+    run!(world, log, "issue", "first", "--edge", "gateway-1");
+    run!(world, log, "issue", "first", "--edge", "gateway-1", "-o", "json");
+    run!(world, log, "doctor");
+    world.agent();
+    run!(world, log, "issue", "first", "--edge", "gateway-1", "--wait", "-q");
+    run!(world, log, "wait", "first", "--for", "running", "-q");
+    run!(world, log, "issue", "first", "--edge", "gateway-1");
+    run!(world, log, "status");
+    run!(world, log, "status", "-o", "name");
+    run!(world, log, "rule", "get", "first");
+    run!(world, log, "rule", "list", "-o", "wide");
+    run!(world, log, "rule", "list", "-o", "name");
+    run!(world, log, "edge", "list", "-o", "name");
+    run!(world, log, "edge", "get", "gateway-1");
+    run!(world, log, "doctor", "-o", "name");
+    run!(world, log, "rule", "versions", "first");
+    run!(world, log, "rule", "versions", "first", "-o", "name");
+    run!(world, log, "rule", "get", "first", "--version", "1", "-o", "yaml");
+    world.write("first.toml", &world.rule("devices/#"));
+    run!(world, log, "rule", "diff", "-f", "first.toml");
+    run!(world, log, "rule", "apply", "-f", "first.toml");
+    run!(world, log, "rule", "diff", "first", "--from", "1");
+    run!(world, log, "rule", "diff", "gone", "--from", "1");
+    run!(world, log, "sync", "--all", "--yes", "--wait", "-q");
+    run!(world, log, "sync", "--all");
+    run!(world, log, "stop", "first");
+    run!(world, log, "stop", "first", "--yes", "--wait", "-q", "-o", "name");
+    run!(world, log, "rule", "restore", "first", "--to", "1", "-m", "as it was");
+    run!(world, log, "edge", "remove", "gateway-1", "--confirm", "gateway-1");
+    run!(world, log, "rule", "delete", "first", "--confirm", "second");
+    run!(world, log, "rule", "delete", "first", "--confirm", "first");
+    world.snapshot("a_rule", &log);
+}
+
+#[test]
+fn formats_and_files() {
+    let world = World::start();
+    let mut log = String::new();
+    world.ok(&["rule", "apply", "-f", "first.toml"]);
+    world.ok(&["edge", "create", "gateway-1"]);
+    world.ok(&["rule", "place", "first", "--edge", "gateway-1"]);
+    for format in ["table", "wide", "json", "yaml", "name"] {
+        run!(world, log, "rule", "get", "first", "-o", format);
+        run!(world, log, "edge", "get", "gateway-1", "-o", format);
+    }
+    run!(world, log, "status", "-o", "json");
+    run!(world, log, "rule", "export", "first");
+    run!(world, log, "rule", "export", "first", "--format", "yaml");
+    run!(world, log, "rule", "export", "first", "--format", "json");
+    run!(world, log, "rule", "export", "first", "--format", "mosquitto");
+    run!(world, log, "rule", "export", "first", "--format", "mosquitto", "--edge", "gateway-1");
+    run!(world, log, "rule", "export", "--all", "--out", "rules");
+    run!(world, log, "rule", "export");
+    run!(world, log, "rule", "import", "mosquitto", "bridges.conf", "--dry-run");
+    run!(world, log, "rule", "import", "mosquitto", "bridges.conf", "--dry-run", "-o", "name");
+    run!(world, log, "rule", "import", "mosquitto", "bridges.conf", "--connection", "other");
+    run!(world, log, "rule", "import", "mosquitto", "bridges.conf");
+    run!(world, log, "export", "--out", "backup.jsonl");
+    run!(world, log, "export", "--out", "backup.jsonl");
+    run!(world, log, "export", "--data-dir", "nowhere", "--out", "other.jsonl");
+    run!(world, log, "import", "backup.jsonl", "--data-dir", "controller");
+    run!(world, log, "import", "backup.jsonl", "--data-dir", "moved");
+    run!(world, log, "import", "backup.jsonl", "--data-dir", "moved");
+    run!(world, log, "import", "first.toml", "--data-dir", "another");
+    world.snapshot("formats", &log);
+    let mode = std::os::unix::fs::MetadataExt::mode(
+        &std::fs::metadata(world.dir.path().join("backup.jsonl")).unwrap(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(!world.dir.path().join("other.jsonl").exists() && !world.dir.path().join("another").exists());
+    let left: Vec<_> = std::fs::read_dir(world.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".tidegate-export")), "{left:?}");
+}
+
+#[test]
+fn errors_and_their_exit_codes() {
+    let world = World::start();
+    let mut log = String::new();
+    run!(world, log, "context", "list");
+    run!(world, log, "context", "show");
+    run!(world, log, "context", "use", "gone");
+    run!(world, log, "context", "set", "lab", "--server", "https://lab");
+    run!(world, log, "rule", "get", "gone");
+    run!(world, log, "edge", "get", "gone");
+    run!(world, log, "issue", "gone");
+    run!(world, log, "status", "--token", "tga_wrong");
+    run!(world, log, "status", "--server", "http://127.0.0.1:1");
+    run!(world, log, "status", "--server", "ftp://x");
+    run!(world, log, "doctor", "--server", "http://127.0.0.1:1");
+    run!(world, log, "status", "--request-id", "a b");
+    run!(world, log, "status", "-q", "-v");
+    run!(world, log, "status", "--output", "xml");
+    run!(world, log, "status", "--request-id", "mine-7", "-v", "-o", "name");
+    run!(world, log, "frobnicate");
+    world.ok(&["rule", "apply", "-f", "first.toml"]);
+    world.ok(&["edge", "create", "gateway-1"]);
+    world.ok(&["rule", "place", "first", "--edge", "gateway-1"]);
+    run!(world, log, "issue", "first", "--edge", "gateway-1", "--when-offline", "queue");
+    run!(world, log, "wait", "first", "--for", "running", "--timeout", "100ms", "-q");
+    run!(world, log, "serve", "--check", "--http", "0.0.0.0:1");
+    run!(world, log, "serve", "--data-dir", "controller", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0");
+    world.snapshot("errors", &log);
+}
+
+#[test]
+fn completion_scripts_and_pages_are_made_of_every_command() {
+    let world = World::alone();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = world.ok(&["completion", shell]);
+        for word in ["tidegate", "mosquitto", "when-offline", "doctor"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    world.write("tidegate.bash", &world.ok(&["completion", "bash"]));
+    let checked =
+        std::process::Command::new("bash").arg("-n").arg(world.dir.path().join("tidegate.bash")).output();
+    let checked = checked.unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+
+    world.ok(&["man", "--out", "man1"]);
+    let mut pages: Vec<String> = std::fs::read_dir(world.dir.path().join("man1"))
+        .unwrap()
+        .map(|page| page.unwrap().file_name().into_string().unwrap())
+        .collect();
+    pages.sort();
+    insta::assert_snapshot!("pages", pages.join("\n"));
+    let text =
+        std::fs::read_to_string(world.dir.path().join("man1/tidegate-rule-import-mosquitto.1")).unwrap();
+    assert!(text.contains("connection") && text.contains(".TH"), "{text}");
+}
+
+#[test]
+fn a_reader_that_goes_away_and_a_ctrl_c_end_quietly() {
+    let world = World::start();
+    for n in 0..200 {
+        world.write(&format!("many/rule-{n}.toml"), &world.rule_named(&format!("rule-{n}"), "a/#"));
+    }
+    world.ok(&["rule", "apply", "-f", "many", "-q"]);
+    // The pipe is closed before anything is read from it.
+    let mut command = world.command(&["rule", "list"]);
+    let mut child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stderr).as_ref()), (Some(0), ""));
+
+    world.ok(&["edge", "create", "gateway-1"]);
+    world.ok(&["rule", "place", "rule-1", "--edge", "gateway-1"]);
+    let told = world.interrupted(
+        &["issue", "rule-1", "--edge", "gateway-1", "--when-offline", "queue", "--wait"],
+        "edge unknown",
+    );
+    assert_eq!(told.0, Some(130));
+    assert!(
+        told.1.contains("goes on on the server")
+            && told.1.contains("tidegate wait rule-1 --edge gateway-1 --for issued"),
+        "{}",
+        told.1
+    );
+    let told = world.interrupted(&["events", "-f"], "following events");
+    assert_eq!(told.0, Some(130), "{}", told.1);
+}
+
+#[test]
+fn watching_shows_a_thing_again_when_it_changes() {
+    use std::io::BufRead as _;
+    let world = World::start();
+    let mut child = world
+        .command(&["rule", "list", "-w", "-o", "name"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    // The first look finds nothing, and prints nothing; the next one comes by itself.
+    world.until_watched(1);
+    world.ok(&["rule", "apply", "-f", "first.toml"]);
+    assert_eq!(lines.next().unwrap().unwrap(), "first");
+    world.interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
