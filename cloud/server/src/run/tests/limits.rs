@@ -215,6 +215,28 @@ async fn metrics_tell_what_happened_and_no_label_is_a_clients() {
         assert!(text.contains(wanted), "{wanted} in\n{text}");
     }
     assert!(!text.contains("secret-name"), "{text}");
+    let documented: std::collections::BTreeSet<&str> = include_str!("../../../../../docs/operations.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `tidegate_")?.split('`').next())
+        // Those of the agent stand in a table of their own.
+        .filter(|name| !name.starts_with("edge_"))
+        .collect();
+    let shown: std::collections::BTreeSet<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE tidegate_")?.split_once(' '))
+        .map(|(name, kind)| match kind {
+            "counter" => format!("{name}_total"),
+            "info" => format!("{name}_info"),
+            _ => name.to_owned(),
+        })
+        .collect();
+    for name in &shown {
+        assert!(documented.contains(name.as_str()), "docs/operations.md does not have tidegate_{name}");
+    }
+    for name in documented {
+        // No action ended yet; the journey sees this one.
+        assert!(shown.contains(name) || name == "issue_total", "there is no tidegate_{name}");
+    }
     world.stop().await;
 
     let (_dir, world) = self::world(|settings| settings.metrics_public = true).await;
