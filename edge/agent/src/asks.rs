@@ -47,7 +47,7 @@ impl Gateway {
             session: self.agent.session(),
             controller: self.config.controller.as_ref().map(|controller| controller.address.to_string()),
             controller_epoch: self.agent.highest_ce(),
-            local: self.local_addr(),
+            local: self.local_side(),
             rules: self.agent.rules().count(),
             drops: self.agent.drops(),
             rules_dir: self.config.rules_dir.clone(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidegate_edge_core::{BridgeEvent, Order};
-use tidegate_edge_queue::{Queue, QueueConfig, QueueError, WhenFull};
+use tidegate_edge_queue::{Queue, QueueConfig, QueueError, Source, WhenFull};
 use tidegate_model::code::FaultCode;
 use tidegate_model::ids::RuleId;
 use tidegate_model::rule::{EdgeRule, Secret};
@@ -14,16 +14,26 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::bridge::{Bridge, Notice, Parts, REFUSED, Task, Timing, UNMAPPED, queue_config, waiting};
+use crate::bridge::{
+    Bridge, LocalEnd, LocalLink, LocalParts, Notice, Parts, REFUSED, Sessions, TOO_LARGE, Task, Timing,
+    UNMAPPED, queue_config, waiting,
+};
 use crate::clock;
 use crate::intake::Intake;
 use crate::local::{BrokerSlot, RuleSink};
 
+/// The broker on the local side.
+pub(crate) enum LocalBroker {
+    /// Our own, with the tap that fills the queues.
+    Embedded(Arc<Intake>, BrokerSlot),
+    /// One that is there already.
+    External(Arc<Sessions>),
+}
+
 /// What every rule has a share in.
 pub(crate) struct Bridges {
     dir: PathBuf,
-    intake: Arc<Intake>,
-    broker: BrokerSlot,
+    local: LocalBroker,
     events: mpsc::Sender<Notice>,
     cancel: CancellationToken,
     rules: BTreeMap<RuleId, Entry>,
@@ -35,37 +45,61 @@ struct Entry {
     outgoing: Queue,
     incoming: Queue,
     origin: u64,
+    /// The sources of the newest outgoing records, until there is a connection to an external local broker.
+    held: Vec<Source>,
     bridge: Option<Bridge>,
-    /// An earlier bridge that is saying goodbye.
+    /// The connection to an external local broker.
+    link: Option<LocalLink>,
+    /// An earlier bridge, and its connection to an external local broker, that are saying goodbye.
     ending: Option<JoinHandle<()>>,
     /// What earlier bridges of this process moved.
     before: Counters,
+    /// Messages that earlier connections to an external local broker dropped: without a topic, too large.
+    dropped_before: (u64, u64),
 }
 
 impl Bridges {
-    pub fn new(dir: PathBuf, intake: Arc<Intake>, broker: BrokerSlot, events: mpsc::Sender<Notice>) -> Self {
-        let cancel = CancellationToken::new();
-        Self { dir, intake, broker, events, cancel, rules: BTreeMap::new(), last_origin: 0 }
+    pub fn new(
+        dir: PathBuf,
+        local: LocalBroker,
+        events: mpsc::Sender<Notice>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self { dir, local, events, cancel, rules: BTreeMap::new(), last_origin: 0 }
     }
 
-    /// Takes in under these forwards. Where the queue cannot be used, what devices publish there is refused.
+    /// Takes in under these forwards. Where the queue cannot be used, what devices publish there is refused, or stays with
+    /// the external local broker.
     pub async fn take_in(&mut self, rule: RuleId, config: Arc<EdgeRule>) {
-        match self.entry(rule, queue_config(&config.queue)).await {
-            Ok(entry) => {
-                entry.outgoing.reconfigure(queue_config(&config.queue));
-                entry.incoming.reconfigure(queue_config(&config.queue));
-                let (origin, queue) = (entry.origin, entry.outgoing.clone());
-                self.intake.set(rule, origin, config, queue);
+        if let Err(error) = self.entry(rule, queue_config(&config.queue)).await {
+            tracing::error!(rule.id = %rule, error = %words(&error), "a queue cannot be used");
+            if let LocalBroker::Embedded(intake, _) = &self.local {
+                intake.set_without_queue(rule, config);
             }
-            Err(error) => {
-                tracing::error!(rule.id = %rule, error = %words(&error), "a queue cannot be used");
-                self.intake.set_without_queue(rule, config);
+            return;
+        }
+        self.link(rule).await;
+        let Some(entry) = self.rules.get_mut(&rule) else { return };
+        entry.outgoing.reconfigure(queue_config(&config.queue));
+        entry.incoming.reconfigure(queue_config(&config.queue));
+        match (&self.local, &entry.link) {
+            (LocalBroker::Embedded(intake, _), _) => {
+                intake.set(rule, entry.origin, config, entry.outgoing.clone());
             }
+            (LocalBroker::External(_), Some(link)) => link.want(|wishes| wishes.taking = Some(config)),
+            (LocalBroker::External(_), None) => {}
         }
     }
 
     pub fn take_in_nothing(&self, rule: RuleId) {
-        self.intake.remove(rule);
+        match &self.local {
+            LocalBroker::Embedded(intake, _) => intake.remove(rule),
+            LocalBroker::External(_) => {
+                if let Some(link) = self.rules.get(&rule).and_then(|entry| entry.link.as_ref()) {
+                    link.want(|wishes| wishes.taking = None);
+                }
+            }
+        }
     }
 
     /// Runs a bridge from scratch. `Some`: it cannot be.
@@ -76,21 +110,32 @@ impl Bridges {
         config: Arc<EdgeRule>,
         secrets: &[SecretValue],
     ) -> Option<BridgeEvent> {
-        let (events, broker, cancel) = (self.events.clone(), self.broker.clone(), self.cancel.clone());
-        let entry = match self.entry(rule, queue_config(&config.queue)).await {
-            Ok(entry) => entry,
+        let (events, cancel) = (self.events.clone(), self.cancel.clone());
+        match self.entry(rule, queue_config(&config.queue)).await {
+            Ok(entry) => entry.end_bridge(),
             Err(error) => return Some(disk_fault(&error)),
-        };
-        entry.end_bridge();
+        }
+        self.link(rule).await;
+        let entry = self.rules.get_mut(&rule)?;
         // The remote broker must not see both: they bear the same client id.
         if let Some(ending) = entry.ending.take() {
             let _ = ending.await;
         }
+        let local = match (&self.local, &entry.link) {
+            (LocalBroker::External(_), Some(link)) => {
+                link.want(|wishes| wishes.running = Some((order, Arc::clone(&config))));
+                LocalEnd::Link(link.state())
+            }
+            (LocalBroker::Embedded(_, broker), _) => {
+                LocalEnd::Sink(Arc::new(RuleSink { broker: broker.clone(), origin: entry.origin }))
+            }
+            (LocalBroker::External(_), None) => return None,
+        };
         let parts = Parts {
             rule,
             outgoing: entry.outgoing.clone(),
             incoming: entry.incoming.clone(),
-            sink: Arc::new(RuleSink { broker, origin: entry.origin }),
+            local,
             events,
             timing: Timing::default(),
         };
@@ -106,27 +151,39 @@ impl Bridges {
         config: Arc<EdgeRule>,
         secrets: &[SecretValue],
     ) -> Option<BridgeEvent> {
-        match self.rules.get(&rule).and_then(|entry| entry.bridge.as_ref()) {
-            Some(bridge) => {
-                bridge.reconfigure(task(order, config, secrets));
-                None
-            }
-            None => self.start(rule, order, config, secrets).await,
+        let Some(Entry { bridge: Some(bridge), link, .. }) = self.rules.get(&rule) else {
+            return self.start(rule, order, config, secrets).await;
+        };
+        if let Some(link) = link {
+            link.want(|wishes| wishes.running = Some((order, Arc::clone(&config))));
         }
+        bridge.reconfigure(task(order, config, secrets));
+        None
     }
 
     pub fn stop(&mut self, rule: RuleId) {
         if let Some(entry) = self.rules.get_mut(&rule) {
             entry.end_bridge();
+            if let LocalBroker::External(sessions) = &self.local {
+                entry.end_link(rule, sessions);
+            }
         }
     }
 
     /// Deletes what is queued for a rule that was removed.
     pub async fn destroy(&mut self, rule: RuleId) {
-        self.intake.forget(rule);
+        self.stop(rule);
+        match &self.local {
+            LocalBroker::Embedded(intake, _) => intake.forget(rule),
+            // It may be one of an earlier process.
+            LocalBroker::External(sessions) => {
+                if !self.rules.contains_key(&rule) {
+                    sessions.end(rule);
+                }
+            }
+        }
         let mut entry = self.rules.remove(&rule);
         if let Some(entry) = &mut entry {
-            entry.end_bridge();
             if let Some(ending) = entry.ending.take() {
                 let _ = ending.await;
             }
@@ -176,6 +233,13 @@ impl Bridges {
         }
     }
 
+    /// Ends the sessions at an external local broker that no rule uses.
+    pub fn end_stray_sessions(&self) {
+        if let LocalBroker::External(sessions) = &self.local {
+            sessions.end_all_but(|rule| self.rules.get(&rule).is_some_and(|entry| entry.link.is_some()));
+        }
+    }
+
     /// What every rule has moved, and what waits.
     pub fn counters(&self) -> Vec<(RuleId, Counters)> {
         self.rules.keys().filter_map(|rule| Some((*rule, self.counters_of(*rule)?))).collect()
@@ -189,10 +253,16 @@ impl Bridges {
             None => waiting(&entry.outgoing, &entry.incoming, clock::wall().0),
         };
         let mut counters = sum(&entry.before, now);
-        let unmapped = self.intake.unmapped(rule);
-        if unmapped > 0 {
-            *counters.dropped.0.entry(UNMAPPED.to_owned()).or_insert(0) += unmapped;
+        let (unmapped, too_large, last_error) = match &self.local {
+            LocalBroker::Embedded(intake, _) => (intake.unmapped(rule), 0, None),
+            LocalBroker::External(_) => entry.dropped_locally(),
+        };
+        for (reason, count) in [(UNMAPPED, unmapped), (TOO_LARGE, too_large)] {
+            if count > 0 {
+                *counters.dropped.0.entry(reason.to_owned()).or_insert(0) += count;
+            }
         }
+        counters.last_error = counters.last_error.or(last_error);
         Some(counters)
     }
 
@@ -201,6 +271,7 @@ impl Bridges {
         self.cancel.cancel();
         for entry in self.rules.values_mut() {
             entry.end_bridge();
+            entry.leave();
         }
         for entry in self.rules.values_mut() {
             if let Some(ending) = entry.ending.take() {
@@ -217,6 +288,30 @@ impl Bridges {
         }
     }
 
+    /// Makes sure that a rule has its connection to an external local broker.
+    async fn link(&mut self, rule: RuleId) {
+        let LocalBroker::External(sessions) = &self.local else { return };
+        let Some(entry) = self.rules.get_mut(&rule) else { return };
+        if entry.link.as_ref().is_some_and(|link| !link.is_over()) {
+            return;
+        }
+        // One that ended by itself keeps its session.
+        entry.leave();
+        if let Some(ending) = entry.ending.take() {
+            let _ = ending.await;
+        }
+        let parts = LocalParts {
+            rule,
+            outgoing: entry.outgoing.clone(),
+            incoming: entry.incoming.clone(),
+            held: std::mem::take(&mut entry.held),
+            sessions: Arc::clone(sessions),
+            events: self.events.clone(),
+            timing: Timing::default(),
+        };
+        entry.link = Some(LocalLink::start(parts, &self.cancel));
+    }
+
     async fn entry(&mut self, rule: RuleId, config: QueueConfig) -> Result<&mut Entry, QueueError> {
         if !self.rules.contains_key(&rule) {
             let dir = self.dir.join(rule.to_string());
@@ -224,13 +319,23 @@ impl Bridges {
                 let open = |direction| open_queue(&queue_dir(&dir, direction), config.clone());
                 Ok((open(Direction::Outgoing)?, open(Direction::Incoming)?))
             });
-            let (outgoing, incoming) = opened.await.unwrap_or_else(|error| {
+            let ((outgoing, held), (incoming, _)) = opened.await.unwrap_or_else(|error| {
                 let dir = self.dir.join(rule.to_string());
                 Err(QueueError::Io { dir, doing: "finish the opening", source: std::io::Error::other(error) })
             })?;
             self.last_origin += 1;
             let (origin, before) = (self.last_origin, Counters::default());
-            let entry = Entry { outgoing, incoming, origin, bridge: None, ending: None, before };
+            let entry = Entry {
+                outgoing,
+                incoming,
+                origin,
+                held,
+                bridge: None,
+                link: None,
+                ending: None,
+                before,
+                dropped_before: (0, 0),
+            };
             self.rules.insert(rule, entry);
         }
         Ok(self.rules.get_mut(&rule).expect("it was there, or was inserted just now"))
@@ -241,13 +346,39 @@ impl Entry {
     fn end_bridge(&mut self) {
         let Some(bridge) = self.bridge.take() else { return };
         self.before = sum(&self.before, bridge.counters(clock::wall().0));
+        self.then(async move { bridge.stop().await });
+    }
+
+    /// Ends the connection to an external local broker, and the session there: what is published from now on is not for
+    /// this rule.
+    fn end_link(&mut self, rule: RuleId, sessions: &Arc<Sessions>) {
+        self.leave();
+        let sessions = Arc::clone(sessions);
+        self.then(async move { sessions.end(rule) });
+    }
+
+    /// Ends the connection to an external local broker; the session stays.
+    fn leave(&mut self) {
+        let Some(link) = self.link.take() else { return };
+        let (unmapped, too_large, _) = link.troubles();
+        self.dropped_before = (self.dropped_before.0 + unmapped, self.dropped_before.1 + too_large);
+        self.then(async move { link.stop().await });
+    }
+
+    /// Does something after what is ending already.
+    fn then(&mut self, next: impl Future<Output = ()> + Send + 'static) {
         let earlier = self.ending.take();
         self.ending = Some(tokio::spawn(async move {
             if let Some(earlier) = earlier {
                 let _ = earlier.await;
             }
-            bridge.stop().await;
+            next.await;
         }));
+    }
+
+    fn dropped_locally(&self) -> (u64, u64, Option<String>) {
+        let (unmapped, too_large, last_error) = self.link.as_ref().map_or((0, 0, None), LocalLink::troubles);
+        (self.dropped_before.0 + unmapped, self.dropped_before.1 + too_large, last_error)
     }
 }
 
@@ -264,7 +395,8 @@ fn queue_dir(rule: &Path, direction: Direction) -> PathBuf {
     })
 }
 
-fn open_queue(dir: &Path, config: tidegate_edge_queue::QueueConfig) -> Result<Queue, QueueError> {
+/// The queue, and the sources of its newest records.
+fn open_queue(dir: &Path, config: QueueConfig) -> Result<(Queue, Vec<Source>), QueueError> {
     std::fs::create_dir_all(dir).map_err(|source| QueueError::Io {
         dir: dir.to_owned(),
         doing: "make the directory",
@@ -279,7 +411,7 @@ fn open_queue(dir: &Path, config: tidegate_edge_queue::QueueConfig) -> Result<Qu
             "a queue was damaged"
         );
     }
-    Ok(queue)
+    Ok((queue, recovery.sources.into()))
 }
 
 fn words(error: &QueueError) -> String {

@@ -3,7 +3,6 @@
 //! The socket lies in the data directory, which only its owner may enter. Decides nothing: the loop answers.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
@@ -106,8 +105,8 @@ pub struct Status {
     pub controller: Option<String>,
     /// Highest controller epoch that was accepted.
     pub controller_epoch: u64,
-    /// Where devices connect.
-    pub local: SocketAddr,
+    /// Where devices connect: an address of the agent, or the URL of an external broker.
+    pub local: String,
     /// How many rules it holds.
     pub rules: usize,
     /// Messages of the controller that had no effect.

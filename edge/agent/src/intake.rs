@@ -261,6 +261,7 @@ impl Intake {
                     qos: u8::from(delivery.qos).min(message.qos as u8),
                     retain: delivery.pass_retain && message.retain,
                     at_ms,
+                    source: None,
                 };
                 match &taker.queue {
                     Some(queue) => entries.push(Entry { rule: *rule, queue: queue.clone(), record }),

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! devices -> local broker -> intake (tap) -> queues -> bridges -> remote brokers
+//!            (or another one -> a session) -'
 //!                                                         |
 //! controller <-> cloud session <-> the loop (core, store) <- control socket
 //! ```

@@ -183,6 +183,7 @@ pub fn read_rule(path: &Path) -> Result<SiteRule, String> {
 pub fn check(config: &AgentConfig, dir: &Path) -> Result<Vec<String>, String> {
     let contents = read(dir)?;
     let setup = Setup {
+        subscribes_locally: false,
         edge: config.name.clone(),
         account: config.account.clone(),
         has_controller: false,

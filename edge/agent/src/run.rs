@@ -10,7 +10,7 @@ use std::time::Duration;
 use tidegate_broker::{Broker, Health};
 use tidegate_edge_core::{Agent, BridgeEvent, Effect, Input, Output, ReplyId};
 use tidegate_model::ids::SessionId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::bridge::Notice;
@@ -23,7 +23,7 @@ use crate::error::RunError;
 use crate::metrics;
 use crate::pulse::Pulse;
 use crate::rules_dir::{Change, Reload};
-use crate::settings::AgentConfig;
+use crate::settings::{AgentConfig, LocalSide};
 use crate::store::Store;
 
 /// How often counters are looked at.
@@ -38,7 +38,8 @@ pub struct Gateway {
     pub(crate) agent: Agent,
     pub(crate) store: Store,
     pub(crate) bridges: Bridges,
-    pub(crate) broker: Arc<Broker>,
+    /// Our own local broker; `None` where the local side is an external one.
+    pub(crate) broker: Option<Arc<Broker>>,
     pub(crate) session: Option<CloudSession>,
     /// Why the last session ended, for the log.
     pub(crate) last_reason: Option<String>,
@@ -60,10 +61,20 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Where devices connect.
+    /// Where devices connect; `None` where that is an external broker.
     #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.broker.local_addr()
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.broker.as_ref().map(|broker| broker.local_addr())
+    }
+
+    /// Where devices connect, for people: an address of the agent, or the URL of an external broker.
+    #[must_use]
+    pub fn local_side(&self) -> String {
+        match (&self.config.local, self.local_addr()) {
+            (LocalSide::External(broker), _) => broker.to_string(),
+            (LocalSide::Embedded { .. }, Some(address)) => address.to_string(),
+            (LocalSide::Embedded { listen, .. }, None) => listen.to_string(),
+        }
     }
 
     /// Reads the rules directory at once, and tries again what failed there; `None`: there is no such directory.
@@ -95,7 +106,7 @@ impl Gateway {
     }
 
     async fn work(&mut self, stop: &CancellationToken) -> Result<(), RunError> {
-        let mut health = self.broker.health();
+        let mut health = self.broker.as_ref().map(|broker| broker.health());
         let mut sampling = tokio::time::interval(SAMPLE_EVERY);
         sampling.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -109,12 +120,7 @@ impl Gateway {
                 Some(change) = self.rule_changes.recv() => self.on_rules_dir(change),
                 () = self.pulse.wanted() => Vec::new(),
                 _ = sampling.tick() => self.sample(),
-                Ok(()) = health.changed() => {
-                    if let Health::Unhealthy(why) = &*health.borrow_and_update() {
-                        return Err(RunError::Unhealthy(why.clone()));
-                    }
-                    continue;
-                }
+                why = unhealthy(&mut health) => return Err(RunError::Unhealthy(why)),
             };
             let is_reload = inputs.iter().any(|input| matches!(input, Input::RuleFiles { again: true, .. }));
             self.handle_all(inputs.into()).await?;
@@ -266,7 +272,7 @@ impl Gateway {
         };
         tokio::join!(goodbye, bridges.stop_all());
         // No bridge publishes any more; if one still held it, dropping the rest ends it without a last goodbye.
-        if let Ok(broker) = Arc::try_unwrap(broker) {
+        if let Some(Ok(broker)) = broker.map(Arc::try_unwrap) {
             broker.stop().await;
         }
         let closed = tokio::task::spawn_blocking(move || {
@@ -285,5 +291,18 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Waits until our own local broker is stuck; for ever where there is none.
+async fn unhealthy(health: &mut Option<watch::Receiver<Health>>) -> String {
+    let Some(health) = health else { return std::future::pending().await };
+    loop {
+        if let Health::Unhealthy(why) = &*health.borrow_and_update() {
+            return why.clone();
+        }
+        if health.changed().await.is_err() {
+            return std::future::pending().await;
+        }
     }
 }

@@ -11,8 +11,10 @@ use tidegate_edge_core::{Agent, Input, Output, Setup};
 use tidegate_model::ids::StoreId;
 use tidegate_model::rule::Feature;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use crate::bridges::Bridges;
+use crate::bridge::Sessions;
+use crate::bridges::{Bridges, LocalBroker};
 use crate::clock::{self, Clock};
 use crate::control;
 use crate::effects::{Performed, perform_on_bridges};
@@ -23,7 +25,7 @@ use crate::metrics;
 use crate::pulse::Pulse;
 use crate::rules_dir::{self, Change, Reload};
 use crate::run::Gateway;
-use crate::settings::AgentConfig;
+use crate::settings::{AgentConfig, LocalSide};
 use crate::store::{Opened, Store, StoreError};
 
 /// Notices of bridges that wait for the loop.
@@ -62,6 +64,7 @@ impl Gateway {
             agent: software(),
             features: features(),
             policy: config.policy.clone(),
+            subscribes_locally: matches!(config.local, LocalSide::External(_)),
             boot,
             seed,
         };
@@ -70,8 +73,9 @@ impl Gateway {
         let intake = Arc::new(Intake::default());
         let slot = BrokerSlot::default();
         let (notice_sender, notices) = mpsc::channel(MAX_NOTICES);
-        let mut bridges =
-            Bridges::new(config.data_dir.join("queues"), Arc::clone(&intake), slot.clone(), notice_sender);
+        let cancel = CancellationToken::new();
+        let local = local_broker(&config, &intake, &slot, &cancel)?;
+        let mut bridges = Bridges::new(config.data_dir.join("queues"), local, notice_sender, cancel);
         // Queues and taps stand before the first device can connect.
         let Output { writes, effects } = agent.handle(clock.now(), Input::Boot);
         store.commit(writes).await?;
@@ -84,9 +88,16 @@ impl Gateway {
             }
         }
         bridges.open_idle(agent.rules().map(|view| view.rule)).await;
-        let state = config.data_dir.join("broker");
-        let broker = Arc::new(local::start(config.listen, &config.local, &state, intake).await?);
-        slot.fill(&broker);
+        bridges.end_stray_sessions();
+        let broker = match &config.local {
+            LocalSide::Embedded { listen, access } => {
+                let state = config.data_dir.join("broker");
+                let broker = Arc::new(local::start(*listen, access, &state, intake).await?);
+                slot.fill(&broker);
+                Some(broker)
+            }
+            LocalSide::External(_) => None,
+        };
         let (cloud_events, cloud) = mpsc::channel(MAX_CLOUD_EVENTS);
         let (rule_changes_sender, rule_changes) = mpsc::channel(1);
         let (ask_sender, asks) = mpsc::channel(MAX_ASKS);
@@ -166,6 +177,33 @@ pub(crate) fn software() -> semver::Version {
 /// Rule features that this agent runs.
 pub(crate) fn features() -> BTreeSet<String> {
     Feature::ALL.iter().map(|feature| feature.as_str().to_owned()).collect()
+}
+
+/// What bridges know of the local side.
+fn local_broker(
+    config: &AgentConfig,
+    intake: &Arc<Intake>,
+    slot: &BrokerSlot,
+    cancel: &CancellationToken,
+) -> Result<LocalBroker, RunError> {
+    let dir = config.data_dir.join("local-sessions");
+    match &config.local {
+        LocalSide::Embedded { .. } => {
+            for session in Sessions::left_behind(&dir) {
+                tracing::warn!(
+                    %session,
+                    "a session was left at a local broker that is not used any more; remove it there, and its note in {}",
+                    dir.display()
+                );
+            }
+            Ok(LocalBroker::Embedded(Arc::clone(intake), slot.clone()))
+        }
+        LocalSide::External(broker) => {
+            let sessions =
+                Sessions::open(dir.clone(), config.name.clone(), broker.clone(), cancel.child_token());
+            Ok(LocalBroker::External(sessions.map_err(|source| RunError::DataDir { dir, source })?))
+        }
+    }
 }
 
 fn random<const N: usize>() -> Result<[u64; N], RunError> {

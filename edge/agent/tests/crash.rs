@@ -46,7 +46,7 @@ async fn start(settings: &Path, data: &Path) -> Agent {
     let answers = async {
         loop {
             if let Some(Answer::Status(status)) = ask(data, Request::Status).await {
-                return status.local;
+                return status.local.parse().expect("an embedded broker has an address");
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -3,9 +3,10 @@
 mod site;
 
 use rumqttc::Packet;
-use site::{Controller, Device, RULE, Side, Site, config, rule_text, set};
+use site::{Controller, Device, RULE, Side, Site, beside, config, embedded, rule_text, set};
 use tidegate_broker::{Message, Qos};
 use tidegate_edge::control::{Answer, Request};
+use tidegate_edge::settings::LocalSide;
 use tidegate_edge::{Gateway, RunError};
 use tidegate_model::code::Code;
 use tidegate_model::placement::RunState;
@@ -37,9 +38,21 @@ async fn issued_on(site: Site, controller: &mut Controller, remote: &Side) -> Si
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_is_issued_moves_data_both_ways_and_is_stopped_on_site() {
+    both_ways_and_stopped(embedded(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))).await;
+}
+
+/// Our own broker plays the one that is there already.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_beside_another_broker() {
+    let broker = Side::start().await;
+    both_ways_and_stopped(beside(broker.addr())).await;
+}
+
+async fn both_ways_and_stopped(local: LocalSide) {
     let dir = tempfile::tempdir().unwrap();
     let (mut controller, remote) = (Controller::start().await, Side::start().await);
-    let site = issued(dir.path(), &mut controller, &remote).await;
+    let config = tidegate_edge::AgentConfig { local, ..config(dir.path(), controller.side.addr()) };
+    let site = issued_on(Site::with(config).await, &mut controller, &remote).await;
 
     let mut device = Device::connect(site.local).await;
     device.publish("sensors/t1", "21.5").await;
@@ -205,7 +218,7 @@ async fn what_is_in_use_is_said_in_one_sentence() {
     let other = Side::start().await;
     let site = Site::start(dir.path(), other.addr()).await;
     let open = |dir: &std::path::Path, listen| {
-        let config = tidegate_edge::AgentConfig { listen, ..config(dir, other.addr()) };
+        let config = tidegate_edge::AgentConfig { local: embedded(listen), ..config(dir, other.addr()) };
         Box::pin(Gateway::open(config))
     };
     let free = std::net::SocketAddr::from(([127, 0, 0, 1], 0));

@@ -31,6 +31,8 @@ pub struct Setup {
     pub features: BTreeSet<String>,
     /// What the site allows.
     pub policy: Policy,
+    /// Messages of devices come through subscriptions of our own at a local broker, so other forwards need its word.
+    pub subscribes_locally: bool,
     /// Random number of this process: told in birth and hello, so that a cloned disk is noticed.
     pub boot: u64,
     /// Random number of this process, apart from the first: ids and jitter come from it.

@@ -17,6 +17,7 @@ mod link;
 mod orders;
 mod policy;
 mod record;
+pub mod redelivery;
 mod report;
 mod results;
 mod rules;

@@ -60,8 +60,9 @@ impl Agent {
         {
             let change = EdgeRule::difference(&up.config, &config);
             up.config = config.clone();
-            if !change.connection && !change.subscriptions {
-                // Forwards, queue and settings take effect when they are committed; the bridge is not concerned.
+            let asks = change.subscriptions || (change.forwards && self.setup.subscribes_locally);
+            if !change.connection && !asks {
+                // What is left takes effect when it is committed; the bridge is not concerned.
                 return if up.settle_by.is_some() { Ordered::Awaiting } else { Ordered::AsItIs };
             }
             (up.order, up.settle_by, up.cause) = (order, settle_by, cause);

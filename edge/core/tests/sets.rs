@@ -9,7 +9,7 @@ use tidegate_model::digest::Digest;
 use tidegate_model::placement::RunState;
 use tidegate_model::rule::SecretRef;
 use tidegate_model::version::Generation;
-use tidegate_model::wire::{By, Config, DesiredRun, Set};
+use tidegate_model::wire::{By, Config, DesiredRun, Fault, Set};
 use world::{
     RULE, World, forwards, keep, removal, render_text, rendered, secret, set, set_of, setup, wanted,
 };
@@ -229,6 +229,33 @@ fn changes_disturb_no_more_than_they_must() {
         }
     }
     assert_eq!(w.reports(), [], "the run state never changed");
+}
+
+#[test]
+fn with_an_external_local_broker_other_forwards_need_its_word_and_its_absence_fails_no_issue() {
+    let mut w = World::with(tidegate_edge_core::Setup { subscribes_locally: true, ..setup(1) });
+    w.handle(tidegate_edge_core::Input::Boot);
+    w.connect();
+    w.set(set(1, 1, "sensors/#", Running));
+    w.bridge(BridgeEvent::Running);
+    assert_eq!(w.results()[0].code, Code::Ok);
+    w.set(set(2, 2, "other/#", Running));
+    assert_eq!(w.results().len(), 1, "its subscriptions are not granted yet");
+    assert_eq!(w.disk.rules[&RULE].running().unwrap(), set(1, 1, "sensors/#", Running).target);
+    let last = w.effects.iter().rev().find(|e| matches!(e, Effect::ReconfigureBridge { .. }));
+    assert!(matches!(last, Some(Effect::ReconfigureBridge { change, .. }) if change.is_topics_only()));
+    let away = Fault { code: FaultCode::LocalBroker, detail: "it is away".to_owned() };
+    w.bridge(BridgeEvent::Faulted(away));
+    assert_eq!(
+        w.results()[1].code,
+        Code::Ok,
+        "the rule cannot help it: it is committed, and runs when it can"
+    );
+    let record = &w.disk.rules[&RULE];
+    assert_eq!(record.running().unwrap(), set(2, 2, "other/#", Running).target);
+    assert_eq!(record.run.state, RunState::PausedFault);
+    w.bridge(BridgeEvent::Running);
+    assert_eq!(w.disk.rules[&RULE].run.state, RunState::Running);
 }
 
 #[test]

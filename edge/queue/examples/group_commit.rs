@@ -54,6 +54,7 @@ fn append(dir: &Path, count: u64, in_flight: u64) -> Result<f64, Box<dyn Error>>
             qos: 1,
             retain: false,
             at_ms: 0,
+            source: None,
         };
         queue.append(record, move |result| {
             // The receiver lives until every answer is there.

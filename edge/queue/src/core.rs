@@ -66,7 +66,7 @@ impl Core {
             .ok_or_else(|| QueueError::Locked { dir: dir.to_owned() })?;
         let (cursor, released) = Cursor::open(&*disk);
         let recovered = recover(&*disk, released).map_err(io("read the segments"))?;
-        let recovery = recovered.recovery;
+        let recovery = recovered.recovery.clone();
         let state = State {
             catalog: Catalog::new(config, recovered),
             waiting: VecDeque::new(),

@@ -54,5 +54,5 @@ mod tests;
 pub use config::{QueueConfig, WhenFull};
 pub use error::{AppendError, QueueError, ReadError};
 pub use queue::Queue;
-pub use record::{MAX_TOPIC_BYTES, Record, Stored, UNKNOWN_AGE};
-pub use stats::{DropCounts, QueueStats, Recovery};
+pub use record::{MAX_TOPIC_BYTES, Record, Source, Stored, UNKNOWN_AGE};
+pub use stats::{DropCounts, MAX_SOURCES, QueueStats, Recovery};

@@ -5,9 +5,9 @@ use std::{collections::VecDeque, io};
 
 use crate::{
     disk::{Disk, read_chunk},
-    record::{Parsed, find_magic, parse},
+    record::{Parsed, Source, find_magic, parse},
     segment::{self, SEGMENT_HEADER, Segment},
-    stats::Recovery,
+    stats::{MAX_SOURCES, Recovery},
 };
 
 /// The log as found.
@@ -26,6 +26,7 @@ struct Found {
     pos: u64,
     len: u64,
     at_ms: i64,
+    source: Option<Source>,
 }
 
 /// Scans every segment. `cursor` is what the cursor file says, if it says anything.
@@ -93,6 +94,7 @@ fn scan(bytes: &[u8], base: u64, following: Option<u64>) -> Vec<Found> {
                     pos: at as u64,
                     len: view.len as u64,
                     at_ms: view.at_ms,
+                    source: view.source,
                 });
                 at += view.len;
                 continue;
@@ -127,6 +129,12 @@ fn stand(
             return; // torn: `expected` was never acknowledged, so neither was what follows it
         }
         segment.note(record.offset, record.pos, record.len, record.at_ms);
+        if let Some(source) = record.source {
+            if recovery.sources.len() == MAX_SOURCES {
+                recovery.sources.pop_front();
+            }
+            recovery.sources.push_back(source);
+        }
         expected = record.offset + 1;
     }
     if following.is_some() && acknowledged >= expected {

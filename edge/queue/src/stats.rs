@@ -1,5 +1,12 @@
 //! Numbers a queue tells about itself.
 
+use std::collections::VecDeque;
+
+use crate::record::Source;
+
+/// Most sources of records that opening a queue tells of.
+pub const MAX_SOURCES: usize = 16_384;
+
 /// Records that did not reach the reader, by reason, since the queue was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DropCounts {
@@ -50,7 +57,7 @@ pub struct QueueStats {
 }
 
 /// What opening a queue found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovery {
     /// Records that are there and not released.
     pub records: u64,
@@ -60,4 +67,7 @@ pub struct Recovery {
     pub truncated_bytes: u64,
     /// The cursor file was missing or damaged beside existing segments: everything kept is sent again.
     pub cursor_lost: bool,
+    /// The sources of the newest records, in the order of the records, the last one last: of those that stand in a segment
+    /// that is still there, released or not, at most [`MAX_SOURCES`].
+    pub sources: VecDeque<Source>,
 }

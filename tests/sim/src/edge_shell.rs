@@ -28,6 +28,7 @@ impl World {
             edge: edge.id.clone(),
             account: AccountId::default_account(),
             has_controller: true,
+            subscribes_locally: false,
             agent: cloud::software_version(),
             features: BTreeSet::from([Feature::BridgeV1.as_str().to_owned()]),
             policy: edge::Policy::default(),

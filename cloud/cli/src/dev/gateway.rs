@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use tidegate_edge::settings::{Controller, ControllerAddress, LocalAccess, LogFormat};
+use tidegate_edge::settings::{Controller, ControllerAddress, LocalAccess, LocalSide, LogFormat};
 use tidegate_edge::{AgentConfig, RunError};
 use tidegate_model::ids::{AccountId, EdgeId};
 use tidegate_model::rule::Secret;
@@ -39,8 +39,7 @@ impl Gateway {
             }),
             rules_dir: None,
             data_dir: dir.join("gateway"),
-            listen,
-            local: LocalAccess::Anonymous,
+            local: LocalSide::Embedded { listen, access: LocalAccess::Anonymous },
             policy: Default::default(),
             metrics: None,
             log: "info".to_owned(),
@@ -58,7 +57,8 @@ impl Gateway {
             | RunError::Random(_)
             | RunError::Unhealthy(_) => Failure::Failed(format!("the gateway: {error}")),
         })?;
-        let (local, stop) = (gateway.local_addr(), CancellationToken::new());
+        let local = gateway.local_addr().expect("a gateway with an embedded broker has an address");
+        let stop = CancellationToken::new();
         let task = tokio::spawn(Box::pin(gateway.run(stop.clone())));
         Ok(Self { local, task, stop })
     }

@@ -16,6 +16,9 @@ pub(crate) const UNMAPPED: &str = "unmapped";
 /// Why a message was dropped: the local broker never takes it.
 pub(crate) const REFUSED: &str = "refused";
 
+/// Why a message was dropped: no packet, or no queue of the rule's, takes it.
+pub(crate) const TOO_LARGE: &str = "too_large";
+
 /// Counters shared by the tasks of a bridge, since it was started.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -23,9 +26,9 @@ pub(super) struct Tally {
     pub forwarded: AtomicU64,
     /// Messages of the remote broker that are on disk here.
     pub received: AtomicU64,
-    /// Messages of the remote broker that no subscription of the rule takes.
+    /// Messages that came for the rule and have no topic at the target.
     pub unmapped: AtomicU64,
-    /// Messages of the remote broker that are larger than any packet we take.
+    /// Messages that are larger than any packet we take.
     pub oversized: AtomicU64,
     /// Messages that the local broker will never take.
     pub refused: AtomicU64,
@@ -45,17 +48,23 @@ impl Tally {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
     }
 
+    /// Of the connection to a local broker: messages without a topic, messages that are too large, the last error.
+    pub fn troubles(&self) -> (u64, u64, Option<String>) {
+        let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (self.unmapped.load(Relaxed), self.oversized.load(Relaxed), last_error)
+    }
+
     pub fn counters(&self, outgoing: &QueueStats, incoming: &QueueStats, now_ms: i64) -> Counters {
         let mut dropped = BTreeMap::new();
         for drops in [outgoing.dropped, incoming.dropped] {
             let DropCounts { full, age, corrupt, too_large, disk } = drops;
             for (reason, count) in
-                [("full", full), ("age", age), ("corrupt", corrupt), ("too_large", too_large), ("disk", disk)]
+                [("full", full), ("age", age), ("corrupt", corrupt), (TOO_LARGE, too_large), ("disk", disk)]
             {
                 *dropped.entry(reason.to_owned()).or_insert(0) += count;
             }
         }
-        *dropped.entry("too_large".to_owned()).or_insert(0) += self.oversized.load(Relaxed);
+        *dropped.entry(TOO_LARGE.to_owned()).or_insert(0) += self.oversized.load(Relaxed);
         dropped.insert(UNMAPPED.to_owned(), self.unmapped.load(Relaxed));
         dropped.insert(REFUSED.to_owned(), self.refused.load(Relaxed));
         dropped.retain(|_, count| *count > 0);

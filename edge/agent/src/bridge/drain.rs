@@ -2,11 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tidegate_edge_core::Order;
 use tidegate_edge_queue::{Queue, Stored};
+use tidegate_model::code::FaultCode;
 use tokio::sync::{Notify, watch};
 
 use super::{
     counters::Tally,
+    fault::fault,
+    remote::LocalState,
     sink::{LocalMessage, LocalSink, SinkError},
 };
 
@@ -16,12 +20,15 @@ const FETCH_BYTES: usize = 128 << 10;
 /// The pauses after a refusal of the local broker: from, to.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// Empties the queue for ever; `trouble` holds what the last attempt met, `None` when it went well.
+/// The local broker is our own: nothing has to be asked of it before it works.
+pub(super) const UP: LocalState = LocalState::Up(Order(u64::MAX));
+
+/// Empties the queue for ever, and says how the last attempt went.
 pub(super) async fn drain(
     queue: Queue,
     sink: Arc<dyn LocalSink>,
     tally: Arc<Tally>,
-    trouble: watch::Sender<Option<String>>,
+    state: watch::Sender<LocalState>,
 ) {
     let durable = Arc::new(Notify::new());
     let wake = Arc::clone(&durable);
@@ -40,15 +47,12 @@ pub(super) async fn drain(
         match failed {
             Ok(()) => {
                 pause = PAUSE.0;
-                trouble.send_if_modified(|trouble| trouble.take().is_some());
+                state.send_if_modified(|state| std::mem::replace(state, UP) != UP);
             }
             Err(reason) => {
                 tally.error(&reason);
-                trouble.send_if_modified(|trouble| {
-                    let news = trouble.is_none();
-                    *trouble = Some(reason);
-                    news
-                });
+                let trouble = LocalState::Trouble(fault(FaultCode::LocalBroker, &reason));
+                state.send_if_modified(|state| std::mem::replace(state, trouble) == UP);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE.1);
             }

@@ -25,33 +25,35 @@ pub(super) enum LinkError {
         "{address} closed the connection without answering CONNECT; is it an MQTT broker, does it know this client?"
     )]
     ClosedBeforeConnack { address: String },
-    #[error("the remote broker refused the connection: {reason}")]
+    #[error("the broker refused the connection: {reason}")]
     Refused { code: ConnectReturnCode, reason: &'static str },
-    #[error("the remote broker closed the connection")]
+    #[error("the broker closed the connection")]
     Closed,
     #[error(
-        "the remote broker closes the connection each time a message of {bytes} bytes on '{topic}' is sent; it may be too \
+        "the broker closes the connection each time a message of {bytes} bytes on '{topic}' is sent; it may be too \
          large or not permitted there"
     )]
     ClosedAfter { topic: String, bytes: usize },
-    #[error("the connection to the remote broker broke: {0}")]
+    #[error("the connection to the broker broke: {0}")]
     Broken(#[from] io::Error),
-    #[error(
-        "the remote broker refused the subscription of {filters}; check what this client may subscribe to"
-    )]
+    #[error("the broker refused the subscription of {filters}; check what this client may subscribe to")]
     SubscribeRefused { filters: String },
-    #[error("the remote broker did not answer SUBSCRIBE within {} ms", after.as_millis())]
+    #[error("the broker did not answer SUBSCRIBE within {} ms", after.as_millis())]
     SubscribeSilent { after: Duration },
-    #[error("the remote broker gave no sign of life for {} ms", after.as_millis())]
+    #[error("the broker gave no sign of life for {} ms", after.as_millis())]
     Silent { after: Duration },
-    #[error("the remote broker acknowledged no message for {} ms", after.as_millis())]
+    #[error("the broker acknowledged no message for {} ms", after.as_millis())]
     NoAcknowledgement { after: Duration },
-    #[error("the remote broker sent what is not MQTT 3.1.1: {0}")]
+    #[error("the broker sent what is not MQTT 3.1.1: {0}")]
     Malformed(String),
-    #[error("cannot read the outgoing queue: {0}")]
+    #[error("cannot read the queue: {0}")]
     Read(#[from] ReadError),
-    #[error("cannot keep a message of the remote broker: {0}")]
+    #[error("cannot keep a message of the broker: {0}")]
     Keep(#[source] AppendError),
+    #[error("what the broker sent again is not what is held; it is asked anew")]
+    Doubt,
+    #[error("cannot note the session at the local broker: {0}")]
+    Session(#[source] io::Error),
 }
 
 impl LinkError {
@@ -83,6 +85,7 @@ impl LinkError {
             | Self::Closed
             | Self::ClosedAfter { .. }
             | Self::Broken(_)
+            | Self::Doubt
             | Self::Malformed(_) => FaultCode::Tcp,
             Self::Refused { code, .. } => match code {
                 ConnectReturnCode::BadUserNamePassword => FaultCode::Auth,
@@ -95,13 +98,21 @@ impl LinkError {
             | Self::SubscribeSilent { .. }
             | Self::Silent { .. }
             | Self::NoAcknowledgement { .. } => FaultCode::KeepAlive,
-            Self::Read(_) | Self::Keep(_) => FaultCode::Disk,
+            Self::Read(_) | Self::Keep(_) | Self::Session(_) => FaultCode::Disk,
         }
     }
 
-    /// What the controller is told.
+    /// What the controller is told of the remote broker.
     pub fn fault(&self) -> Fault {
         fault(self.code(), &self.to_string())
+    }
+
+    /// What the controller is told of the local broker at this address.
+    pub fn local_fault(&self, address: &str) -> Fault {
+        match self.code() {
+            FaultCode::Disk => self.fault(),
+            _ => fault(FaultCode::LocalBroker, &format!("local broker {address}: {self}")),
+        }
     }
 }
 

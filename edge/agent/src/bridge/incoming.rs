@@ -18,7 +18,7 @@ use crate::clock;
 /// Most messages of one connection that are not durable yet. Beyond it the connection is not read.
 const MAX_PENDING: usize = 2_048;
 
-/// The incoming half of one connection.
+/// What came by one connection of the remote broker.
 pub(super) struct Incoming {
     queue: Queue,
     tally: Arc<Tally>,
@@ -48,6 +48,11 @@ impl Incoming {
         let wake = Arc::clone(&space);
         queue.on_space(move || wake.notify_one());
         Self { queue, tally, pending: VecDeque::new(), first: 0, parked: None, space, tx, rx }
+    }
+
+    /// A new connection: what belongs to the one before is dropped with it.
+    pub fn connected(&mut self) {
+        *self = Self::new(self.queue.clone(), Arc::clone(&self.tally));
     }
 
     /// Nothing more may be read from the connection now.
@@ -84,6 +89,7 @@ impl Incoming {
             qos: u8::from(delivery.qos).min(publish.qos as u8),
             retain: publish.retain && delivery.pass_retain,
             at_ms: clock::stamp_ms(),
+            source: None,
         };
         let number = self.first + self.pending.len() as u64;
         self.pending.push_back(Pending { ack, durable: false });

@@ -1,69 +1,66 @@
-//! One connection, from CONNACK to its end: reads, writes, timers. What to send and what to keep, the halves decide.
+//! One connection, from CONNACK to its end: reads, writes, timers. What to send and what to keep, others decide: the window
+//! over the queue that goes out (`outgoing.rs`), and the half that the connection is for (`half.rs`).
 
 use std::{sync::Arc, time::Instant};
 
 use bytes::BytesMut;
-use rumqttc::mqttbytes::v4::{Disconnect, Packet, PingReq, Publish};
-use tidegate_edge_core::{BridgeEvent, backoff::Backoff};
-use tidegate_model::{code::FaultCode, rule::EdgeRule, time::Monotonic};
+use rumqttc::mqttbytes::v4::{Disconnect, Packet, PingReq};
+use tidegate_edge_core::backoff::Backoff;
+use tidegate_model::time::Monotonic;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::tcp::{OwnedReadHalf, OwnedWriteHalf},
-    sync::watch,
+    sync::Notify,
     time::{Duration, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Task, Timing,
+    Timing,
     dial::Dialled,
-    fault::{LinkError, fault},
+    fault::LinkError,
     frame::{Frame, Frames},
-    incoming::Incoming,
+    half::{Change, Half},
     outgoing::{MAX_OUT_BYTES, Outgoing},
-    run::Reporter,
     subscriptions::Subscriptions,
 };
 
 /// Bytes asked from the socket at once.
 const READ_BYTES: usize = 64 << 10;
-/// How often the health of queue and local broker is looked at.
+/// How often the half is asked how it fares.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 /// Longest goodbye.
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// How a connection ended.
 pub(super) enum End {
-    /// The bridge is to stop.
+    /// The half is to stop.
     Stopped,
-    /// The new task needs another connection.
+    /// Another connection is needed, although nothing broke.
     Redial,
     /// It broke, or the other side does not do what it should.
     Failed(LinkError),
 }
 
-/// What a connection works with beyond its socket.
+/// What a connection works with beyond its socket and its half.
 pub(super) struct Context<'a> {
-    pub tasks: &'a mut watch::Receiver<Task>,
     pub outgoing: &'a mut Outgoing,
-    pub reporter: &'a mut Reporter,
     pub backoff: &'a mut Backoff,
-    /// What is wrong at the local broker, if anything is.
-    pub trouble: &'a mut watch::Receiver<Option<String>>,
     pub timing: Timing,
     pub epoch: Instant,
     pub cancel: &'a CancellationToken,
 }
 
 /// The state of one connection.
-struct Link {
-    task: Task,
+struct Link<'h, H> {
+    half: &'h mut H,
+    /// How long it may be silent before the other side is asked whether it is there.
+    silence: Duration,
     frames: Frames,
     inbox: BytesMut,
     out: BytesMut,
     /// Bytes that left `out`.
     written: u64,
-    incoming: Incoming,
     subscriptions: Subscriptions,
     /// Every subscription was granted once: messages flow, also while others are being subscribed.
     started: bool,
@@ -79,18 +76,19 @@ struct Link {
 }
 
 /// Runs a connection until it ends.
-pub(super) async fn drive(dialled: Dialled, task: Task, incoming: Incoming, ctx: &mut Context<'_>) -> End {
+pub(super) async fn drive<H: Half>(dialled: Dialled, half: &mut H, ctx: &mut Context<'_>) -> End {
     let (mut reader, mut writer) = dialled.stream.into_split();
     let now = Instant::now();
     let mut subscriptions = Subscriptions::default();
-    subscriptions.want(&task.rule);
+    subscriptions.want(half.filters());
+    let keep_alive = half.endpoint().keep_alive;
     let mut link = Link {
-        task,
+        half,
+        silence: ctx.timing.silence.min(keep_alive * 3 / 4),
         frames: Frames::default(),
         inbox: dialled.buf,
         out: BytesMut::new(),
         written: 0,
-        incoming,
         subscriptions,
         started: false,
         heard: now,
@@ -102,6 +100,7 @@ pub(super) async fn drive(dialled: Dialled, task: Task, incoming: Incoming, ctx:
     let end = link.run(&mut reader, &mut writer, ctx).await.unwrap_or_else(End::Failed);
     ctx.outgoing.release();
     let end = match end {
+        End::Failed(LinkError::Doubt) => End::Redial,
         End::Failed(error @ (LinkError::Closed | LinkError::Broken(_))) => {
             let suspect = ctx.outgoing.lost();
             End::Failed(suspect.map_or(error, |(topic, bytes)| LinkError::ClosedAfter { topic, bytes }))
@@ -115,32 +114,31 @@ pub(super) async fn drive(dialled: Dialled, task: Task, incoming: Incoming, ctx:
     end
 }
 
-impl Link {
+impl<H: Half> Link<'_, H> {
     async fn run(
         &mut self,
         reader: &mut OwnedReadHalf,
         writer: &mut OwnedWriteHalf,
         ctx: &mut Context<'_>,
     ) -> Result<End, LinkError> {
-        let durable = ctx.outgoing.durable();
-        let space = self.incoming.space();
+        let durable: Arc<Notify> = ctx.outgoing.durable();
         loop {
             self.handle_inbox(ctx)?;
-            self.incoming.acknowledge(&mut self.out)?;
+            self.half.acknowledge(&mut self.out)?;
             ctx.outgoing.release();
             let now = Instant::now();
             self.subscriptions.ask(&mut self.out, now)?;
             if self.subscriptions.ready() {
                 self.started = true;
-                report(ctx).await;
+                self.half.ready().await;
             }
             if self.started {
                 ctx.outgoing.fill(&mut self.out, self.written, now)?;
             }
             let deadline = self.deadline(ctx, now)?;
             self.inbox.reserve(READ_BYTES);
-            // With acknowledgements piling up behind a remote broker that does not read, stop reading it, too.
-            let may_read = !self.incoming.blocked() && self.out.len() < 2 * MAX_OUT_BYTES;
+            // With acknowledgements piling up behind a broker that does not read, stop reading it, too.
+            let may_read = !self.half.blocked() && self.out.len() < 2 * MAX_OUT_BYTES;
             tokio::select! {
                 () = ctx.cancel.cancelled() => return Ok(End::Stopped),
                 read = reader.read_buf(&mut self.inbox), if may_read => {
@@ -156,16 +154,13 @@ impl Link {
                     self.sent = Instant::now();
                     ctx.outgoing.written(self.written);
                 }
-                kept = self.incoming.kept() => self.incoming.settle(kept)?,
                 read = ctx.outgoing.read() => read?,
                 () = durable.notified() => ctx.outgoing.look_again(),
-                () = space.notified() => self.incoming.unpark(&self.task.rule)?,
-                Ok(()) = ctx.tasks.changed() => {
-                    if let Some(end) = self.retask(ctx) {
-                        return Ok(end);
-                    }
-                }
-                Ok(()) = ctx.trouble.changed() => {}
+                change = self.half.wait() => match change? {
+                    Change::None => {}
+                    Change::Filters => self.subscriptions.want(self.half.filters()),
+                    Change::Connection => return Ok(End::Redial),
+                },
                 () = sleep_until(deadline.into()) => {}
             }
         }
@@ -174,14 +169,14 @@ impl Link {
     /// Handles what was read, as far as there is room for it.
     fn handle_inbox(&mut self, ctx: &mut Context<'_>) -> Result<(), LinkError> {
         let now = Instant::now();
-        while !self.incoming.blocked() {
+        while !self.half.blocked() {
             let Some(frame) = self.frames.next(&mut self.inbox)? else { break };
             match frame {
-                Frame::Packet(Packet::Publish(publish)) => self.take(publish)?,
+                Frame::Packet(Packet::Publish(publish)) => self.half.take(publish)?,
                 Frame::Packet(Packet::PubAck(ack)) => ctx.outgoing.acknowledged(ack.pkid, now),
                 Frame::Packet(Packet::SubAck(suback)) => self.subscriptions.answered(&suback)?,
                 Frame::Packet(Packet::PingResp | Packet::UnsubAck(_)) => {}
-                Frame::Oversized(id) => self.incoming.pass_over(id),
+                Frame::Oversized(id) => self.half.pass_over(id),
                 Frame::Packet(
                     other @ (Packet::Connect(_)
                     | Packet::ConnAck(_)
@@ -200,36 +195,23 @@ impl Link {
                 }
             }
         }
-        if self.blocked && !self.incoming.blocked() {
+        if self.blocked && !self.half.blocked() {
             self.resumed = now;
             self.heard = now;
+            // The answer to what was asked meanwhile lies among what was not read.
+            self.pinged = None;
         }
-        self.blocked = self.incoming.blocked();
+        self.blocked = self.half.blocked();
         Ok(())
-    }
-
-    fn take(&mut self, publish: Publish) -> Result<(), LinkError> {
-        let rule: Arc<EdgeRule> = Arc::clone(&self.task.rule);
-        self.incoming.take(publish, &rule)
-    }
-
-    /// Takes over a new task; `Some` when this connection cannot serve it.
-    fn retask(&mut self, ctx: &mut Context<'_>) -> Option<End> {
-        let new = ctx.tasks.borrow_and_update().clone();
-        let change = EdgeRule::difference(&self.task.rule, &new.rule);
-        if change.connection || new.password != self.task.password {
-            return Some(End::Redial);
-        }
-        ctx.reporter.tasked(&new);
-        self.subscriptions.want(&new.rule);
-        self.task = new;
-        None
     }
 
     /// Looks at every clock: an error for what is overdue, PINGREQ when it is time, and when to look again.
     fn deadline(&mut self, ctx: &Context<'_>, now: Instant) -> Result<Instant, LinkError> {
         let timing = ctx.timing;
         let mut next = now + HEALTH_EVERY;
+        if let Some(due) = self.half.due(now)? {
+            next = next.min(due);
+        }
         if let Some(due) = self.subscriptions.due(timing.subscribe) {
             if now >= due {
                 return Err(LinkError::SubscribeSilent { after: timing.subscribe });
@@ -245,8 +227,6 @@ impl Link {
             }
             next = next.min(due);
         }
-        let keep_alive = Duration::from_secs(self.task.rule.remote.keep_alive.0);
-        let silence = timing.silence.min(keep_alive * 3 / 4);
         match self.pinged {
             Some(at) if !self.blocked => {
                 let due = at + timing.ping;
@@ -257,7 +237,7 @@ impl Link {
             }
             Some(_) | None => {
                 let since = if self.blocked { self.sent } else { self.sent.min(self.heard) };
-                let due = since + silence;
+                let due = since + self.silence;
                 if now >= due {
                     PingReq.write(&mut self.out).map_err(|error| LinkError::malformed(&error))?;
                     self.pinged = Some(now);
@@ -281,22 +261,6 @@ impl Link {
             .await;
         }
     }
-}
-
-/// Says how the bridge fares, if that is news.
-async fn report(ctx: &mut Context<'_>) {
-    let trouble = ctx.trouble.borrow_and_update().clone();
-    let event = if let Some(trouble) = trouble {
-        BridgeEvent::Faulted(fault(FaultCode::LocalBroker, &trouble))
-    } else if ctx.reporter.disk_faulted() {
-        BridgeEvent::Faulted(fault(
-            FaultCode::Disk,
-            "the queue cannot be written; is the disk full or failing?",
-        ))
-    } else {
-        BridgeEvent::Running
-    };
-    ctx.reporter.say(event, ctx.cancel).await;
 }
 
 /// A moment as the cores count it.

@@ -2,30 +2,38 @@
 //! broker sends to the rule's incoming queue and from there to the local broker.
 //!
 //! ```text
-//! outgoing queue -> window -> PUBLISH ->                     (outgoing.rs)
-//!                                        remote broker       (dial.rs, link.rs)
-//! incoming queue <- PUBLISH           <-                     (incoming.rs; PUBACK once it is durable)
-//!        '-> LocalSink                                       (drain.rs)
+//!       outgoing queue -> window -> PUBLISH ->                     (outgoing.rs)
+//! tap or                                      remote broker        (remote.rs)
+//! local broker
+//!       incoming queue <- PUBLISH           <-                     (incoming.rs; PUBACK once it is durable)
+//!              '-> LocalSink (our own broker)                      (drain.rs)
+//!                  or window -> PUBLISH -> local broker            (local.rs, source.rs)
 //! ```
 //!
 //! A record leaves the outgoing queue when the remote broker acknowledged it, and the incoming one when the local
-//! broker took it. One task owns the connection and tries for ever, with pauses (`run.rs`); a second one empties the
-//! incoming queue whether or not there is a connection. Both end with the bridge; the queues are the caller's and stay.
+//! broker took it. Each connection is a half (`half.rs`) that one task runs for ever, with pauses (`run.rs`), over one kind of
+//! connection (`dial.rs`, `link.rs`). Towards our own broker there is none: its tap fills the outgoing queue, and a second task
+//! empties the incoming one. All end with the bridge; the queues are the caller's and stay.
 //!
 //! Speaks MQTT 3.1.1 over its own small connection: a client library that keeps pending messages itself loses them with
-//! a lost session, and flushes once per message (docs/adr/0005). Leaves to others: filling the outgoing queue, when a rule runs at
-//! all, keeping secrets, what a fault means for the rule.
+//! a lost session, and flushes once per message (docs/adr/0005, and 0008 for the local side). Leaves to others: filling the
+//! outgoing queue from our own broker, when a rule runs at all, keeping secrets, what a fault means for the rule.
 
 mod counters;
 mod dial;
 mod drain;
 mod fault;
 mod frame;
+mod half;
 mod incoming;
 mod link;
+mod local;
 mod outgoing;
+mod remote;
 mod run;
+mod sessions;
 mod sink;
+mod source;
 mod subscriptions;
 
 #[cfg(test)]
@@ -47,7 +55,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use counters::Tally;
-pub(crate) use counters::{REFUSED, UNMAPPED};
+pub(crate) use counters::{REFUSED, TOO_LARGE, UNMAPPED};
+pub(crate) use local::{LocalLink, LocalParts};
+pub use remote::LocalState;
+pub(crate) use sessions::Sessions;
 pub use sink::{LocalMessage, LocalSink, SinkError, SinkFuture};
 
 /// What a bridge is to do. A new one replaces the old one as a whole.
@@ -70,11 +81,19 @@ pub struct Parts {
     /// Records from the remote broker, under local topics.
     pub incoming: Queue,
     /// The local broker.
-    pub sink: Arc<dyn LocalSink>,
+    pub local: LocalEnd,
     /// Where it says how it fares. It waits when the channel is full.
     pub events: mpsc::Sender<Notice>,
     /// How long it waits for what.
     pub timing: Timing,
+}
+
+/// The local broker, as a bridge sees it.
+pub enum LocalEnd {
+    /// Our own: it takes messages.
+    Sink(Arc<dyn LocalSink>),
+    /// Another one. A connection of its own fills and empties the queues, and says here how it fares.
+    Link(watch::Receiver<LocalState>),
 }
 
 /// A bridge says how it fares.
@@ -104,6 +123,8 @@ pub struct Timing {
     pub ping: Duration,
     /// Between two looks for records that are too old.
     pub expire: Duration,
+    /// From the first message that is sent again to the last one that is held.
+    pub replay: Duration,
 }
 
 impl Default for Timing {
@@ -115,6 +136,7 @@ impl Default for Timing {
             silence: Duration::from_secs(30),
             ping: Duration::from_secs(10),
             expire: Duration::from_secs(10),
+            replay: Duration::from_secs(10),
         }
     }
 }

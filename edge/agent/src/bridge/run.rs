@@ -1,26 +1,28 @@
-//! The life of a bridge: attempt after attempt, with pauses, and what it says meanwhile.
+//! The life of a half: attempt after attempt, with pauses. And the tasks of a bridge, of which none may end unnoticed.
 
 use std::{sync::Arc, time::Instant};
 
-use tidegate_edge_core::{BridgeEvent, Order, backoff::Backoff};
+use tidegate_edge_core::{BridgeEvent, backoff::Backoff};
 use tidegate_edge_queue::Queue;
 use tidegate_model::ids::RuleId;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     task::AbortHandle,
     time::{Duration, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Notice, Parts, Task,
+    LocalEnd, Notice, Parts, Task, Timing,
     counters::Tally,
     dial::dial,
-    drain::drain,
+    drain::{UP, drain},
+    half::Half,
     incoming::Incoming,
     link::{Context, End, drive, monotonic},
     outgoing::Outgoing,
-    queue_config, wall_ms,
+    remote::{Remote, Reporter},
+    wall_ms,
 };
 
 /// Runs the bridge and tells if it ends in a way it should not.
@@ -30,12 +32,33 @@ pub(super) async fn supervise(
     tally: Arc<Tally>,
     cancel: CancellationToken,
 ) {
-    let (events, rule, desired) = (parts.events.clone(), parts.rule, tasks.clone());
-    let (trouble_tx, trouble) = watch::channel(None);
-    let (queue, sink) = (parts.incoming.clone(), Arc::clone(&parts.sink));
-    let mut drainer = tokio::spawn(drain(queue, sink, Arc::clone(&tally), trouble_tx));
-    let mut running = tokio::spawn(Box::pin(run(parts, tasks, trouble, tally, cancel)));
-    let _ends = [AbortOnDrop(drainer.abort_handle()), AbortOnDrop(running.abort_handle())];
+    let Parts { rule, outgoing, incoming, local, events, timing } = parts;
+    let (told, desired) = (events.clone(), tasks.clone());
+    let expirer = tokio::spawn(expire(outgoing.clone(), incoming.clone(), timing.expire));
+    let (local, mut drainer) = match local {
+        LocalEnd::Sink(sink) => {
+            let (sender, state) = watch::channel(UP);
+            (state, tokio::spawn(drain(incoming.clone(), sink, Arc::clone(&tally), sender)))
+        }
+        // The other half empties the queue.
+        LocalEnd::Link(state) => (state, tokio::spawn(std::future::pending())),
+    };
+    let task = tasks.borrow().clone();
+    let reporter = Reporter {
+        rule,
+        order: task.order,
+        events,
+        said: None,
+        outgoing: outgoing.clone(),
+        incoming: incoming.clone(),
+        cancel: cancel.clone(),
+    };
+    let receiving = Incoming::new(incoming, Arc::clone(&tally));
+    let half = Remote { tasks, task, reporter, local, incoming: receiving, tally: Arc::clone(&tally) };
+    let sending = Outgoing::new(outgoing, tally);
+    let mut running = tokio::spawn(Box::pin(run(rule, half, sending, timing, cancel)));
+    let _ends = [&expirer.abort_handle(), &drainer.abort_handle(), &running.abort_handle()]
+        .map(|handle| AbortOnDrop(handle.clone()));
     let error = tokio::select! {
         Err(error) = &mut drainer => error,
         ended = &mut running => match ended {
@@ -47,105 +70,48 @@ pub(super) async fn supervise(
     let order = desired.borrow().order;
     let event = BridgeEvent::Ended { detail: "internal error, see the agent's log".to_owned() };
     // Nobody listens any more: the agent is going down.
-    let _ = events.send(Notice { rule, order, event }).await;
+    let _ = told.send(Notice { rule, order, event }).await;
 }
 
-/// Says how the bridge fares, each thing once per order.
-pub(super) struct Reporter {
+/// Runs one half until `cancel`: connects, and connects again.
+pub(super) async fn run<H: Half>(
     rule: RuleId,
-    /// Of the task that is being done.
-    order: Order,
-    events: mpsc::Sender<Notice>,
-    said: Option<(Order, BridgeEvent)>,
-    outgoing: Queue,
-    incoming: Queue,
-}
-
-impl Reporter {
-    /// A new task: its queue bounds hold from now on.
-    pub fn tasked(&mut self, task: &Task) {
-        self.order = task.order;
-        let config = queue_config(&task.rule.queue);
-        self.outgoing.reconfigure(config.clone());
-        self.incoming.reconfigure(config);
-    }
-
-    /// The last write of a queue failed.
-    pub fn disk_faulted(&self) -> bool {
-        self.outgoing.is_faulted() || self.incoming.is_faulted()
-    }
-
-    /// Sends an event, unless it is what was said last. The detail of a fault alone is no news.
-    pub async fn say(&mut self, event: BridgeEvent, cancel: &CancellationToken) {
-        let order = self.order;
-        if self.said.as_ref().is_some_and(|(said, last)| *said == order && same(last, &event)) {
-            return;
-        }
-        self.said = Some((order, event.clone()));
-        tokio::select! {
-            // Nobody listens any more: the agent is going down.
-            _ = self.events.send(Notice { rule: self.rule, order, event }) => {}
-            () = cancel.cancelled() => {}
-        }
-    }
-}
-
-fn same(last: &BridgeEvent, event: &BridgeEvent) -> bool {
-    match (last, event) {
-        (BridgeEvent::Faulted(last), BridgeEvent::Faulted(fault)) => last.code == fault.code,
-        (BridgeEvent::Running, BridgeEvent::Running) => true,
-        (
-            BridgeEvent::Running | BridgeEvent::Faulted(_) | BridgeEvent::Ended { .. },
-            BridgeEvent::Running | BridgeEvent::Faulted(_) | BridgeEvent::Ended { .. },
-        ) => false,
-    }
-}
-
-async fn run(
-    parts: Parts,
-    mut tasks: watch::Receiver<Task>,
-    mut trouble: watch::Receiver<Option<String>>,
-    tally: Arc<Tally>,
+    mut half: H,
+    mut outgoing: Outgoing,
+    timing: Timing,
     cancel: CancellationToken,
 ) {
-    let Parts { rule, outgoing, incoming, sink: _, events, timing } = parts;
-    let expirer = tokio::spawn(expire(outgoing.clone(), incoming.clone(), timing.expire));
-    let _ends = AbortOnDrop(expirer.abort_handle());
-    let order = tasks.borrow().order;
-    let mut reporter =
-        Reporter { rule, order, events, said: None, outgoing: outgoing.clone(), incoming: incoming.clone() };
-    let mut sending = Outgoing::new(outgoing, Arc::clone(&tally));
     let mut backoff = Backoff::new();
     let epoch = Instant::now();
     loop {
-        let task = tasks.borrow_and_update().clone();
-        reporter.tasked(&task);
+        half.renew();
+        let renewed = half.renewed();
+        let dialling = async {
+            half.prepare().await?;
+            dial(&half.endpoint(), timing.connect).await
+        };
         let dialled = tokio::select! {
             () = cancel.cancelled() => break,
-            Ok(()) = tasks.changed() => {
+            () = renewed => {
                 backoff.reset();
                 continue;
             }
-            dialled = dial(&task, timing.connect) => dialled,
+            dialled = dialling => dialled,
         };
         let end = match dialled {
             Ok(dialled) => {
-                Tally::add(&tally.connections, 1);
                 backoff.connected(monotonic(epoch, Instant::now()));
                 tracing::debug!(rule.id = %rule, session_present = dialled.session_present, "connected");
-                sending.rewind();
-                let receiving = Incoming::new(incoming.clone(), Arc::clone(&tally));
+                outgoing.rewind();
+                half.connected(&dialled);
                 let mut context = Context {
-                    tasks: &mut tasks,
-                    outgoing: &mut sending,
-                    reporter: &mut reporter,
+                    outgoing: &mut outgoing,
                     backoff: &mut backoff,
-                    trouble: &mut trouble,
                     timing,
                     epoch,
                     cancel: &cancel,
                 };
-                Box::pin(drive(dialled, task, receiving, &mut context)).await
+                Box::pin(drive(dialled, &mut half, &mut context)).await
             }
             Err(error) => End::Failed(error),
         };
@@ -154,13 +120,12 @@ async fn run(
             End::Redial => backoff.reset(),
             End::Failed(error) => {
                 tracing::debug!(rule.id = %rule, %error, "not connected");
-                tally.error(&error.to_string());
-                reporter.say(BridgeEvent::Faulted(error.fault()), &cancel).await;
+                half.failed(&error).await;
                 let pause = u64::try_from(backoff.failed(random())).unwrap_or(0);
                 tokio::select! {
                     () = cancel.cancelled() => break,
                     () = sleep(Duration::from_millis(pause)) => {}
-                    Ok(()) = tasks.changed() => backoff.reset(),
+                    () = half.renewed() => backoff.reset(),
                 }
             }
         }
@@ -177,7 +142,7 @@ async fn expire(outgoing: Queue, incoming: Queue, every: Duration) {
     }
 }
 
-struct AbortOnDrop(AbortHandle);
+pub(super) struct AbortOnDrop(pub AbortHandle);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
@@ -185,7 +150,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     // Without randomness the pauses are the shortest, which is no harm to a single bridge.
     getrandom::u64().unwrap_or(0)
 }

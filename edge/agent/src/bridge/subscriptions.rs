@@ -1,4 +1,4 @@
-//! What is subscribed at the remote broker on this connection, and what should be. Does no IO.
+//! What is subscribed at a broker on this connection, and what should be. Does no IO.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use rumqttc::mqttbytes::{
     v4::{SubAck, Subscribe, SubscribeFilter, SubscribeReasonCode, Unsubscribe},
 };
 use tidegate_edge_core::window::LAST_ID;
-use tidegate_model::rule::{EdgeRule, Qos};
+use tidegate_model::rule::{Qos, Route};
 
 use super::fault::LinkError;
 
@@ -19,7 +19,18 @@ use super::fault::LinkError;
 const SUBSCRIBE_ID: u16 = LAST_ID + 1;
 const UNSUBSCRIBE_ID: u16 = LAST_ID + 2;
 
-/// The subscriptions of one connection, at most [`tidegate_model::limits::MAX_ROUTES_PER_RULE`].
+/// What these routes subscribe. Of two with the same filter the higher QoS counts.
+pub(super) fn filters_of(routes: &[Route]) -> BTreeMap<String, Qos> {
+    let mut filters = BTreeMap::new();
+    for route in routes {
+        let qos = filters.entry(route.filter.as_str().to_owned()).or_insert(route.qos);
+        *qos = (*qos).max(route.qos);
+    }
+    filters
+}
+
+/// The subscriptions of one connection: those of one version of a rule, or of two while one of them is tried; each has at most
+/// [`tidegate_model::limits::MAX_ROUTES_PER_RULE`].
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
     wanted: BTreeMap<String, Qos>,
@@ -28,13 +39,9 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// From now on these are wanted. Of two subscriptions with the same filter the higher QoS counts.
-    pub fn want(&mut self, rule: &EdgeRule) {
-        self.wanted.clear();
-        for route in &rule.subscriptions {
-            let qos = self.wanted.entry(route.filter.as_str().to_owned()).or_insert(route.qos);
-            *qos = (*qos).max(route.qos);
-        }
+    /// From now on these are wanted.
+    pub fn want(&mut self, filters: BTreeMap<String, Qos>) {
+        self.wanted = filters;
     }
 
     /// Writes what must be asked next, if nothing is being asked.
@@ -67,7 +74,7 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// The remote broker answered. An answer to nothing is ignored.
+    /// The broker answered. An answer to nothing is ignored.
     pub fn answered(&mut self, suback: &SubAck) -> Result<(), LinkError> {
         let Some((asked, _)) = self.asked.take() else { return Ok(()) };
         if suback.pkid != SUBSCRIBE_ID || suback.return_codes.len() != asked.len() {

@@ -77,6 +77,10 @@ pub struct Given {
     /// Where devices connect, as in 127.0.0.1:1883
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Use this broker for the local side instead of opening one, as in mqtt://user:password@127.0.0.1:1883; better
+    /// keep the password out of the command line, in local.password_file
+    #[arg(long, value_name = "URL")]
+    local_broker: Option<String>,
     /// Where counters are served for Prometheus, as in 127.0.0.1:9790
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<String>,
@@ -93,6 +97,7 @@ impl Given {
             controller_url: self.controller_url.clone(),
             data_dir: self.data_dir.clone(),
             listen: self.listen.clone(),
+            local_broker: self.local_broker.clone(),
             rules_dir: self.rules_dir.clone(),
             log_format: self.log_format.clone(),
             metrics: self.metrics.clone(),

@@ -56,7 +56,7 @@ async fn work(settings: AgentConfig) -> anyhow::Result<()> {
     stop_on_signal(&stop)?;
     let reload = on_hangup()?;
     let gateway = Box::pin(Gateway::open(settings)).await?;
-    let status = format!("devices connect to {}", gateway.local_addr());
+    let status = format!("devices connect to {}", gateway.local_side());
     service::ready(&status);
     let (alive, again) = (gateway.pulse(), gateway.reload());
     let pings = tokio::spawn(service::keep_alive(alive));

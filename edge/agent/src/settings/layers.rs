@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::Problem;
 
 /// Every setting, as in the file; `controller.url` is `TIDEGATE_EDGE_CONTROLLER_URL` in the environment.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 19] = [
     "name",
     "account",
     "data_dir",
@@ -23,6 +23,10 @@ const KEYS: [&str; 15] = [
     "local.listen",
     "local.anonymous",
     "local.users_file",
+    "local.broker",
+    "local.username",
+    "local.password",
+    "local.password_file",
 ];
 const PREFIX: &str = "TIDEGATE_EDGE_";
 /// Names the data directory for commands that read no settings.
@@ -49,6 +53,8 @@ pub struct Flags {
     pub log_format: Option<String>,
     /// `metrics`
     pub metrics: Option<String>,
+    /// `local.broker`
+    pub local_broker: Option<String>,
 }
 
 /// Which layer a value comes from.
@@ -108,6 +114,7 @@ impl Layers {
             ("rules_dir", &flags.rules_dir),
             ("log_format", &flags.log_format),
             ("metrics", &flags.metrics),
+            ("local.broker", &flags.local_broker),
         ] {
             if let Some(value) = value {
                 layers.insert(key, value.clone(), Source::Flag);

@@ -6,6 +6,7 @@
 
 mod files;
 mod layers;
+mod local;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -18,11 +19,12 @@ use tidegate_model::rule::Secret;
 pub(crate) use files::secret as first_line;
 use layers::Layers;
 pub use layers::{DATA_DIR_ENV, DEFAULT_DATA_DIR, Flags};
+pub use local::{LocalAccess, LocalBroker, LocalSide};
 
 /// Settings that are of use only with a controller: where one is given, there is one.
 const CONTROLLER_KEYS: [&str; 4] =
     ["controller.url", "controller.username", "controller.password", "controller.password_file"];
-/// Port of the controller's broker where the URL names none.
+/// Port of a broker where its URL names none.
 const MQTT_PORT: u16 = 1883;
 
 /// Everything that an agent needs to run.
@@ -38,10 +40,8 @@ pub struct AgentConfig {
     pub rules_dir: Option<PathBuf>,
     /// Where everything is kept; made with mode 0700 when missing.
     pub data_dir: PathBuf,
-    /// Where devices connect; port 0 lets the system choose.
-    pub listen: SocketAddr,
-    /// Who may connect there.
-    pub local: LocalAccess,
+    /// What devices connect to.
+    pub local: LocalSide,
     /// What the site allows rules to do.
     pub policy: Policy,
     /// Where counters are served as Prometheus text, on loopback; `None`: nowhere.
@@ -84,22 +84,12 @@ pub struct ControllerAddress {
 
 impl std::fmt::Display for ControllerAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') {
-            write!(f, "mqtt://[{host}]:{port}")
-        } else {
-            write!(f, "mqtt://{host}:{port}")
-        }
+        write_address(f, &self.host, self.port)
     }
 }
 
-/// Who may connect to the local broker.
-#[derive(Debug, Clone)]
-pub enum LocalAccess {
-    /// Everybody who reaches it.
-    Anonymous,
-    /// These users with their passwords.
-    Users(Vec<(String, Secret)>),
+fn write_address(f: &mut std::fmt::Formatter<'_>, host: &str, port: u16) -> std::fmt::Result {
+    if host.contains(':') { write!(f, "mqtt://[{host}]:{port}") } else { write!(f, "mqtt://{host}:{port}") }
 }
 
 /// One thing that is wrong with the settings.
@@ -159,15 +149,9 @@ impl AgentConfig {
             layers.required("controller.url", help, address)
         };
         let username = layers.text("controller.username");
-        let password = password(&mut layers);
+        let password = password(&mut layers, "controller.password", "controller.password_file");
         let data_dir = layers.path("data_dir").unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
-        let listen = layers
-            .optional("local.listen", |text| {
-                text.parse::<SocketAddr>()
-                    .map_err(|_| "write an address and a port, as in 127.0.0.1:1883".to_owned())
-            })
-            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], MQTT_PORT)));
-        let local = access(&mut layers, listen);
+        let local = local::read(&mut layers);
         let policy = match layers.path("policy_file") {
             Some(path) => layers.check("policy_file", files::policy(&path)).unwrap_or_default(),
             None => Policy::default(),
@@ -179,19 +163,7 @@ impl AgentConfig {
         let Some(name) = name.filter(|_| problems.is_empty()) else { return Err(InvalidSettings(problems)) };
         let username = username.unwrap_or_else(|| name.to_string());
         let controller = controller.map(|address| Controller { address, username, password });
-        Ok(Self {
-            name,
-            account,
-            controller,
-            rules_dir,
-            data_dir,
-            listen,
-            local,
-            policy,
-            metrics,
-            log,
-            log_format,
-        })
+        Ok(Self { name, account, controller, rules_dir, data_dir, local, policy, metrics, log, log_format })
     }
 
     /// The settings in force, for people; passwords are hidden.
@@ -199,10 +171,19 @@ impl AgentConfig {
     pub fn describe(&self) -> String {
         let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
         let local = match &self.local {
-            LocalAccess::Anonymous => "everybody".to_owned(),
-            LocalAccess::Users(users) => {
-                list(&users.iter().map(|(user, _)| format!("{user} (password ******)")).collect::<Vec<_>>())
+            LocalSide::Embedded { listen, access: LocalAccess::Anonymous } => {
+                format!("local.listen         {listen}\nlocal users          everybody\n")
             }
+            LocalSide::Embedded { listen, access: LocalAccess::Users(users) } => {
+                let users: Vec<String> =
+                    users.iter().map(|(user, _)| format!("{user} (password ******)")).collect();
+                format!("local.listen         {listen}\nlocal users          {}\n", list(&users))
+            }
+            LocalSide::External(broker) => format!(
+                "local.broker         {broker}\nlocal.username       {}\nlocal.password       {}\n",
+                broker.username.as_deref().unwrap_or("none"),
+                if broker.password.is_some() { "******" } else { "none" }
+            ),
         };
         let hosts = self.policy.hosts.as_ref().map_or_else(|| "any".to_owned(), |hosts| list(hosts));
         let topics = self.policy.topics.as_ref().map_or_else(
@@ -229,13 +210,12 @@ impl AgentConfig {
         };
         format!(
             "name                 {}\naccount              {}\n{controller}rules_dir            {rules_dir}\n\
-             data_dir             {}\nlocal.listen         {}\nlocal users          {local}\n\
+             data_dir             {}\n{local}\
              policy hosts         {hosts}\npolicy topics        {topics}\npolicy queue         {queue}\n\
              metrics              {metrics}\nlog                  {}\nlog_format           {log_format}\n",
             self.name,
             self.account,
             self.data_dir.display(),
-            self.listen,
             self.log,
         )
     }
@@ -293,54 +273,40 @@ fn address(url: &str) -> Result<ControllerAddress, String> {
     if rest.contains('@') {
         return Err("put the password into controller.password_file, not into the URL".to_owned());
     }
-    let (host, port) = match rest.rsplit_once(':') {
+    let (host, port) = host_and_port(rest, "write mqtt://host or mqtt://host:port")?;
+    Ok(ControllerAddress { host, port })
+}
+
+/// Reads `host`, `host:port` or `[address]:port`; `form` is how the whole is written.
+fn host_and_port(text: &str, form: &str) -> Result<(String, u16), String> {
+    let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => {
             let port = port.parse().ok().filter(|port| *port != 0);
-            (host, port.ok_or_else(|| format!("the port of '{url}' is not a number from 1 to 65535"))?)
+            (host, port.ok_or_else(|| format!("the port of '{text}' is not a number from 1 to 65535"))?)
         }
-        Some(_) | None => (rest, MQTT_PORT),
+        Some(_) | None => (text, MQTT_PORT),
     };
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     if host.is_empty() || host.contains(['/', '?', '#', ' ']) {
-        return Err(format!("'{url}' names no host; write mqtt://host or mqtt://host:port"));
+        return Err(format!("'{text}' names no host; {form}"));
     }
-    Ok(ControllerAddress { host: host.to_owned(), port })
+    Ok((host.to_owned(), port))
 }
 
 /// Written where it is, or in a file of its own.
-fn password(layers: &mut Layers) -> Option<Secret> {
-    let inline = layers.optional("controller.password", |text| {
+fn password(layers: &mut Layers, inline: &str, file: &str) -> Option<Secret> {
+    let written = layers.optional(inline, |text| {
         if text.is_empty() {
             Err("it is empty; leave it out for a login without one")
         } else {
             Ok(Secret::new(text))
         }
     });
-    let file = layers.path("controller.password_file");
-    if inline.is_some() {
-        return inline;
+    let path = layers.path(file);
+    if written.is_some() {
+        return written;
     }
-    file.and_then(|path| layers.check("controller.password_file", files::secret(&path)))
-}
-
-fn access(layers: &mut Layers, listen: SocketAddr) -> LocalAccess {
-    let anonymous = layers.optional("local.anonymous", |text| {
-        text.parse::<bool>().map_err(|_| "write true or false".to_owned())
-    });
-    if let Some(path) = layers.path("local.users_file") {
-        if anonymous == Some(true) {
-            let what = "either everybody may connect, or the users of a file; leave out one of local.anonymous and local.users_file";
-            layers.note("local.users_file", what.to_owned());
-        }
-        return LocalAccess::Users(layers.check("local.users_file", files::users(&path)).unwrap_or_default());
-    }
-    if !anonymous.unwrap_or(listen.ip().is_loopback()) {
-        let what = format!(
-            "devices connect to {listen}, and nobody is allowed to; name a file of users in local.users_file, or set local.anonymous = true"
-        );
-        layers.note("local.users_file", what);
-    }
-    LocalAccess::Anonymous
+    path.and_then(|path| layers.check(file, files::secret(&path)))
 }
 
 #[cfg(test)]

@@ -19,6 +19,13 @@ fn controller(config: &AgentConfig) -> &Controller {
     config.controller.as_ref().expect("the settings name a controller")
 }
 
+fn listens(config: &AgentConfig) -> String {
+    match &config.local {
+        LocalSide::Embedded { listen, .. } => listen.to_string(),
+        LocalSide::External(broker) => panic!("no broker of its own but {broker}"),
+    }
+}
+
 const GOOD: &str = "name = \"gw-7\"\n[controller]\nurl = \"mqtt://cloud.example\"\n";
 
 #[test]
@@ -26,7 +33,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     let config = read(GOOD, &[], &Flags::default()).unwrap();
     assert_eq!((config.name.as_str(), controller(&config).username.as_str()), ("gw-7", "gw-7"));
     assert_eq!(controller(&config).address.to_string(), "mqtt://cloud.example:1883");
-    assert_eq!(config.listen.to_string(), "127.0.0.1:1883");
+    assert_eq!(listens(&config), "127.0.0.1:1883");
     let env = [
         ("TIDEGATE_EDGE_NAME", "gw-8"),
         ("TIDEGATE_EDGE_CONTROLLER_URL", "mqtt://[::1]:7183"),
@@ -99,7 +106,10 @@ fn devices_from_elsewhere_need_a_decision() {
         read(&format!("{GOOD}[local]\nlisten = \"0.0.0.0:1883\"\n{more}"), &[], &Flags::default())
     };
     assert!(listen("").unwrap_err().to_string().contains("local.anonymous = true"));
-    assert!(matches!(listen("anonymous = true").unwrap().local, LocalAccess::Anonymous));
+    assert!(matches!(
+        listen("anonymous = true").unwrap().local,
+        LocalSide::Embedded { access: LocalAccess::Anonymous, .. }
+    ));
 }
 
 #[test]
@@ -167,5 +177,65 @@ fn logs_and_metrics_have_settings() {
     let told = read(&text, &[], &Flags::default()).unwrap_err().to_string();
     for problem in ["log (", "log_format (", "metrics (", "loopback"] {
         assert!(told.contains(problem), "{told}");
+    }
+}
+
+#[test]
+fn an_external_local_broker_and_its_login() {
+    let local = |text: &str| read(&format!("{GOOD}[local]\n{text}"), &[], &Flags::default());
+    let broker = |text: &str| match local(text).unwrap().local {
+        LocalSide::External(broker) => broker,
+        other @ LocalSide::Embedded { .. } => panic!("{other:?}"),
+    };
+    let plain = broker("broker = \"mqtt://127.0.0.1\"");
+    assert_eq!(
+        (plain.to_string().as_str(), plain.username, plain.password),
+        ("mqtt://127.0.0.1:1883", None, None)
+    );
+    let full = broker("broker = \"mqtt://tide%40gate:p%3A%C3%A9@[::1]:1884\"");
+    assert_eq!((full.host.as_str(), full.port, full.username.as_deref()), ("::1", 1884, Some("tide@gate")));
+    assert_eq!(full.password.as_ref().unwrap().reveal(), "p:\u{e9}");
+    let apart = broker("broker = \"mqtt://u@b\"\npassword = \"hunter2\"");
+    assert_eq!(apart.password.as_ref().unwrap().reveal(), "hunter2");
+    let env = [("TIDEGATE_EDGE_LOCAL_USERNAME", "u"), ("TIDEGATE_EDGE_LOCAL_PASSWORD", "hunter2")];
+    let flags = Flags { local_broker: Some("mqtt://b:1".into()), ..Flags::default() };
+    let config = read(GOOD, &env, &flags).unwrap();
+    let shown = format!("{config:?}{}", config.describe());
+    assert!(shown.contains("local.broker         mqtt://b:1") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn wrong_settings_of_a_local_broker_say_the_way_out_and_no_secret() {
+    for (text, place, way_out) in [
+        ("broker = \"mqtt://b\"\nlisten = \"127.0.0.1:1\"", "local.listen (", "remove one of the two"),
+        ("broker = \"mqtt://b\"\nanonymous = true", "local.anonymous (", "remove one of the two"),
+        ("broker = \"mqtt://b\"\nusers_file = \"u\"", "local.users_file (", "remove one of the two"),
+        ("username = \"u\"", "local.username (", "local.broker names none"),
+        (
+            "broker = \"mqtts://u:hunter2@b\"",
+            "local.broker (",
+            "TLS to a local broker comes in a later release",
+        ),
+        ("broker = \"b:1883\"", "local.broker (", "write mqtt://host:port"),
+        ("broker = \"mqtt://u:hunter2@\"", "local.broker (", "names no host"),
+        ("broker = \"mqtt://u:hunter2@b:0\"", "local.broker (", "1 to 65535"),
+        ("broker = \"mqtt://u:hunter2%4@b\"", "local.broker (", "%XX"),
+        ("broker = \"mqtt://:hunter2@b\"", "local.broker (", "no user name"),
+        ("broker = \"mqtt://u:hunter2@b\"\nusername = \"v\"", "local.username (", "leave out one"),
+        ("broker = \"mqtt://u:hunter2@b\"\npassword = \"hunter2\"", "local.password (", "leave out one"),
+        ("broker = \"mqtt://b\"\npassword = \"hunter2\"", "local.password (", "needs a user name"),
+        (
+            "broker = \"mqtt://u@b\"\npassword_file = \"/nowhere/p\"",
+            "local.password_file (",
+            "cannot be read",
+        ),
+    ] {
+        let error = read(&format!("{GOOD}[local]\n{text}"), &[], &Flags::default()).unwrap_err();
+        assert_eq!(error.0.len(), 1, "{text}: {error}");
+        let told = error.to_string();
+        assert!(
+            told.contains(place) && told.contains(way_out) && !told.contains("hunter2"),
+            "{text}: {told}"
+        );
     }
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use tidegate_broker::{AllowAll, Broker, BrokerConfig, Message, Offer, Qos, Quiet, SendError, Source, Tap};
 use tidegate_edge::control::{self, Answer, Request, Rules};
-use tidegate_edge::settings::{self, AgentConfig, ControllerAddress, LocalAccess, LogFormat};
+use tidegate_edge::settings::{
+    self, AgentConfig, ControllerAddress, LocalAccess, LocalBroker, LocalSide, LogFormat,
+};
 use tidegate_edge::{Gateway, RunError};
 use tidegate_edge_core::{Policy, RuleView};
 use tidegate_model::digest::Digest;
@@ -157,6 +159,17 @@ pub struct Site {
     running: JoinHandle<Result<(), RunError>>,
 }
 
+/// A gateway with a broker of its own.
+pub fn embedded(listen: SocketAddr) -> LocalSide {
+    LocalSide::Embedded { listen, access: LocalAccess::Anonymous }
+}
+
+/// A gateway beside this broker.
+pub fn beside(broker: SocketAddr) -> LocalSide {
+    let (host, port) = (broker.ip().to_string(), broker.port());
+    LocalSide::External(LocalBroker { host, port, username: None, password: None })
+}
+
 pub fn config(data_dir: &Path, controller: SocketAddr) -> AgentConfig {
     AgentConfig {
         name: edge(),
@@ -168,8 +181,7 @@ pub fn config(data_dir: &Path, controller: SocketAddr) -> AgentConfig {
         }),
         rules_dir: None,
         data_dir: data_dir.to_owned(),
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        local: LocalAccess::Anonymous,
+        local: embedded(SocketAddr::from(([127, 0, 0, 1], 0))),
         policy: Policy::default(),
         metrics: None,
         log: "info".to_owned(),
@@ -184,8 +196,16 @@ impl Site {
 
     pub async fn with(config: AgentConfig) -> Self {
         let data_dir = config.data_dir.clone();
+        let beside = match &config.local {
+            LocalSide::Embedded { .. } => None,
+            LocalSide::External(broker) => Some(SocketAddr::new(
+                broker.host.parse().expect("the broker of a test has an address"),
+                broker.port,
+            )),
+        };
         let gateway = Box::pin(Gateway::open(config)).await.expect("the gateway opens");
-        let (local, metrics) = (gateway.local_addr(), gateway.metrics_addr());
+        let local = gateway.local_addr().or(beside).expect("devices can connect somewhere");
+        let metrics = gateway.metrics_addr();
         let stop = CancellationToken::new();
         let running = tokio::spawn(Box::pin(gateway.run(stop.clone())));
         Self { local, metrics, data_dir, stop, running }

@@ -44,6 +44,7 @@ pub fn setup(boot: u64) -> Setup {
         edge: EdgeId::new("gw-7").expect("the test says so"),
         account: AccountId::default_account(),
         has_controller: true,
+        subscribes_locally: false,
         agent: semver::Version::new(0, 1, 0),
         features: ["bridge.v1".to_owned()].into(),
         policy: Policy::default(),

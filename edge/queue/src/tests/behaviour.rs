@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use super::{disk::FakeDisk, id_of, record, small};
-use crate::{AppendError, Queue, QueueConfig, QueueError, Record, WhenFull};
+use super::{disk::FakeDisk, id_of, record, small, source_of};
+use crate::{AppendError, MAX_SOURCES, Queue, QueueConfig, QueueError, Record, Source, WhenFull};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -82,6 +82,35 @@ fn a_record_keeps_every_field_and_empty_payloads() {
         Queue::open(dir.path(), QueueConfig { max_age: None, ..QueueConfig::default() }, 0).unwrap().0;
     assert_eq!(queue.read_cached(1, 1, 1), None);
     assert_eq!(queue.read_from(1, 1, 1).unwrap()[0].record, sent);
+}
+
+#[test]
+fn sources_outlive_a_release_and_a_restart_as_long_as_their_segment_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(WhenFull::Block, 64 << 10);
+    let queue = open(dir.path(), config.clone());
+    for id in 1..=30 {
+        put(&queue, id);
+    }
+    queue.release(30);
+    drop(queue);
+    let (queue, recovery) = Queue::open(dir.path(), config.clone(), 0).unwrap();
+    assert_eq!(recovery.records, 0);
+    // Released segments are deleted, the newest one never.
+    let told: Vec<Source> = recovery.sources.into();
+    let all: Vec<Source> = (1..=10).map(|third| source_of(3 * third)).collect();
+    assert!(!told.is_empty() && all.ends_with(&told), "{told:?}");
+
+    let config = QueueConfig { max_bytes: 8 << 20, segment_bytes: 1 << 20, ..config };
+    queue.reconfigure(config.clone());
+    let answers: Vec<_> = (1..=3 * MAX_SOURCES as u64 + 30).map(|id| send(&queue, record(id, 10))).collect();
+    for answer in answers {
+        answer.recv_timeout(DEADLINE).unwrap().unwrap();
+    }
+    drop(queue);
+    let recovery = Queue::open(dir.path(), config, 0).unwrap().1;
+    assert_eq!(recovery.sources.len(), MAX_SOURCES);
+    assert_eq!(recovery.sources.back(), Some(&source_of(3 * MAX_SOURCES as u64 + 30)));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{
     id_of, read_all, record, run, small,
 };
 use crate::{
-    Recovery, WhenFull,
+    Record, Recovery, WhenFull,
     core::Core,
     record::RECORD_HEADER,
     segment::{SEGMENT_HEADER, name},
@@ -25,7 +25,7 @@ fn filled(count: u64) -> (FakeDisk, usize) {
     let told = Told::default();
     let (core, mut writer, _) = open(&disk);
     for id in 1..=count {
-        append(&core, &told, id, record(id, 100));
+        append(&core, &told, id, Record { source: None, ..record(id, 100) });
         run(&core, &mut writer);
     }
     assert!(told.lock().unwrap().iter().all(|(id, result)| result.as_ref().unwrap() == id));

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use crate::{
-    AppendError, QueueConfig, Record, WhenFull,
+    AppendError, QueueConfig, Record, Source, WhenFull,
     core::{Core, Step},
     writer::Writer,
 };
@@ -35,7 +35,13 @@ fn record(id: u64, size: usize) -> Record {
         qos: 1,
         retain: id.is_multiple_of(2),
         at_ms: i64::try_from(id).unwrap(),
+        source: id.is_multiple_of(3).then(|| source_of(id)),
     }
+}
+
+/// The source of every third record.
+fn source_of(id: u64) -> Source {
+    Source { id: u16::try_from(id % 65_535).unwrap() + 1, print: id.wrapping_mul(0x9e37_79b9_7f4a_7c15) }
 }
 
 /// The id a record carries.

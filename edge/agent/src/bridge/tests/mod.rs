@@ -2,6 +2,8 @@
 
 mod faults;
 mod incoming;
+mod local;
+mod local_faults;
 mod outgoing;
 mod peer;
 mod real_broker;
@@ -26,7 +28,8 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Bridge, LocalMessage, LocalSink, Notice, Parts, SinkError, SinkFuture, Task, Timing, queue_config,
+    Bridge, LocalEnd, LocalMessage, LocalSink, Notice, Parts, SinkError, SinkFuture, Task, Timing,
+    queue_config,
 };
 use peer::Peer;
 
@@ -136,7 +139,7 @@ impl Rig {
             rule: RuleId(uuid::Uuid::from_u128(1)),
             outgoing: outgoing.clone(),
             incoming: incoming.clone(),
-            sink,
+            local: LocalEnd::Sink(sink),
             events,
             timing,
         };
@@ -154,6 +157,7 @@ impl Rig {
                 qos,
                 retain: number.is_multiple_of(2),
                 at_ms: super::wall_ms(),
+                source: None,
             };
             self.outgoing.append(record, |_| {});
         }

@@ -1,4 +1,6 @@
-//! The remote broker of a test: reads and writes single packets.
+//! The broker of a test: reads and writes single packets.
+
+use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use rumqttc::mqttbytes::{
@@ -10,7 +12,10 @@ use rumqttc::mqttbytes::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{
+        TcpListener,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     time::timeout,
 };
 
@@ -20,17 +25,26 @@ pub(super) struct Peer(TcpListener);
 
 impl Peer {
     pub async fn new() -> Self {
-        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+        Self::at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    pub async fn at(address: SocketAddr) -> Self {
+        Self(TcpListener::bind(address).await.unwrap())
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
     }
 
     pub fn port(&self) -> u16 {
-        self.0.local_addr().unwrap().port()
+        self.address().port()
     }
 
     /// The next connection, nothing said on it.
     pub async fn accept(&self) -> Conn {
         let (stream, _) = timeout(DEADLINE, self.0.accept()).await.expect("nobody connects").unwrap();
-        Conn { stream, buf: BytesMut::new() }
+        let (reader, writer) = stream.into_split();
+        Conn { reader, giver: Some(Giver(writer)), buf: BytesMut::new(), as_bridge: false }
     }
 
     /// The next connection, logged in without a session.
@@ -50,20 +64,30 @@ impl Peer {
 }
 
 pub(super) struct Conn {
-    stream: TcpStream,
+    reader: OwnedReadHalf,
+    giver: Option<Giver>,
     buf: BytesMut,
+    /// CONNECT had the bit by which bridges are known.
+    pub as_bridge: bool,
 }
 
 impl Conn {
     /// The next packet; `None` when the other side closed.
     pub async fn next(&mut self) -> Option<Packet> {
         loop {
+            // The protocol level of a CONNECT, which the codec does not take with this bit.
+            if let [0x10, _, 0, 4, b'M', b'Q', b'T', b'T', level, ..] = &mut self.buf[..]
+                && *level & 0x80 != 0
+            {
+                *level &= 0x7f;
+                self.as_bridge = true;
+            }
             match Packet::read(&mut self.buf, 1 << 22) {
                 Ok(packet) => return Some(packet),
                 Err(Error::InsufficientBytes(_)) => {}
                 Err(error) => panic!("the bridge sent garbage: {error}"),
             }
-            let read = timeout(DEADLINE, self.stream.read_buf(&mut self.buf));
+            let read = timeout(DEADLINE, self.reader.read_buf(&mut self.buf));
             if read.await.expect("the bridge says nothing").unwrap_or(0) == 0 {
                 return None;
             }
@@ -79,6 +103,11 @@ impl Conn {
 
     pub async fn connack(&mut self, code: ConnectReturnCode) {
         self.send(|buf| ConnAck::new(code, false).write(buf)).await;
+    }
+
+    /// CONNACK with the session of an earlier connection.
+    pub async fn resume(&mut self) {
+        self.send(|buf| ConnAck::new(ConnectReturnCode::Success, true).write(buf)).await;
     }
 
     pub async fn subscribe(&mut self) -> Subscribe {
@@ -134,6 +163,13 @@ impl Conn {
         self.send(|buf| publish.write(buf)).await;
     }
 
+    /// Publishes once more what was published before.
+    pub async fn give_again(&mut self, topic: &str, payload: &[u8], pkid: u16) {
+        let mut publish = Publish::new(topic, QoS::AtLeastOnce, payload);
+        (publish.pkid, publish.dup) = (pkid, true);
+        self.send(|buf| publish.write(buf)).await;
+    }
+
     /// The packet id of the next PUBACK.
     pub async fn acknowledged(&mut self) -> u16 {
         match self.next().await {
@@ -142,9 +178,34 @@ impl Conn {
         }
     }
 
+    /// Takes away what publishes; from now on this only reads.
+    pub fn take_giver(&mut self) -> Giver {
+        self.giver.take().unwrap()
+    }
+
+    async fn send(&mut self, write: impl FnOnce(&mut BytesMut) -> Result<usize, Error>) {
+        self.giver.as_mut().unwrap().send(write).await;
+    }
+}
+
+/// The side of a connection that writes.
+pub(super) struct Giver(OwnedWriteHalf);
+
+impl Giver {
+    /// Publishes with QoS 1.
+    pub async fn give(&mut self, topic: &str, payload: &[u8], pkid: u16) {
+        let mut publish = Publish::new(topic, QoS::AtLeastOnce, payload);
+        publish.pkid = pkid;
+        self.send(|buf| publish.write(buf)).await;
+    }
+
+    pub async fn pingresp(&mut self) {
+        self.send(|buf| PingResp.write(buf)).await;
+    }
+
     async fn send(&mut self, write: impl FnOnce(&mut BytesMut) -> Result<usize, Error>) {
         let mut buf = BytesMut::new();
         write(&mut buf).unwrap();
-        self.stream.write_all(&buf).await.unwrap();
+        self.0.write_all(&buf).await.unwrap();
     }
 }

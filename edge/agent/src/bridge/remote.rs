@@ -1,0 +1,212 @@
+//! The half towards the remote broker: what the rule subscribes there goes to the incoming queue. It says how the rule
+//! fares, for both halves: first the remote broker's word, then the local one's.
+
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Instant};
+
+use bytes::BytesMut;
+use rumqttc::mqttbytes::v4::Publish;
+use tidegate_edge_core::{BridgeEvent, Order};
+use tidegate_edge_queue::Queue;
+use tidegate_model::{
+    code::FaultCode,
+    ids::RuleId,
+    rule::{EdgeRule, Qos},
+    wire::Fault,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Notice, Task,
+    counters::Tally,
+    dial::{Dialled, Endpoint},
+    fault::{LinkError, fault},
+    half::{Change, Half},
+    incoming::Incoming,
+    queue_config,
+    subscriptions::filters_of,
+};
+
+/// How the local side fares, as the other half of "running".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LocalState {
+    /// Not known yet.
+    NotYet,
+    /// Everything is subscribed that this order, and all before it, ask for.
+    Up(Order),
+    /// It does not work.
+    Trouble(Fault),
+}
+
+/// The half towards the remote broker.
+pub(super) struct Remote {
+    pub tasks: watch::Receiver<Task>,
+    pub task: Task,
+    pub reporter: Reporter,
+    pub local: watch::Receiver<LocalState>,
+    pub incoming: Incoming,
+    pub tally: Arc<Tally>,
+}
+
+impl Half for Remote {
+    fn renew(&mut self) {
+        self.task = self.tasks.borrow_and_update().clone();
+        self.reporter.tasked(&self.task);
+    }
+
+    fn renewed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let mut tasks = self.tasks.clone();
+        Box::pin(async move {
+            if tasks.changed().await.is_err() {
+                // The bridge is being dropped, which cancels everything.
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+
+    async fn prepare(&self) -> Result<(), LinkError> {
+        Ok(())
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        let remote = &self.task.rule.remote;
+        Endpoint {
+            host: remote.address.host.clone(),
+            port: remote.address.port,
+            client_id: remote.client_id.clone(),
+            username: remote.username.clone(),
+            password: self.task.password.clone(),
+            keep_alive: Duration::from_secs(remote.keep_alive.0),
+            clean_session: remote.clean_session,
+            as_bridge: false,
+        }
+    }
+
+    fn connected(&mut self, _dialled: &Dialled) {
+        Tally::add(&self.tally.connections, 1);
+        self.incoming.connected();
+    }
+
+    fn filters(&self) -> BTreeMap<String, Qos> {
+        filters_of(&self.task.rule.subscriptions)
+    }
+
+    async fn ready(&mut self) {
+        let local = self.local.borrow_and_update().clone();
+        let event = match local {
+            LocalState::Trouble(fault) => BridgeEvent::Faulted(fault),
+            LocalState::Up(_) | LocalState::NotYet if self.reporter.disk_faulted() => BridgeEvent::Faulted(
+                fault(FaultCode::Disk, "the queue cannot be written; is the disk full or failing?"),
+            ),
+            LocalState::Up(order) if order >= self.reporter.order => BridgeEvent::Running,
+            LocalState::Up(_) | LocalState::NotYet => return,
+        };
+        self.reporter.say(event).await;
+    }
+
+    async fn failed(&mut self, error: &LinkError) {
+        self.tally.error(&error.to_string());
+        self.reporter.say(BridgeEvent::Faulted(error.fault())).await;
+    }
+
+    fn blocked(&self) -> bool {
+        self.incoming.blocked()
+    }
+
+    fn take(&mut self, publish: Publish) -> Result<(), LinkError> {
+        self.incoming.take(publish, &self.task.rule)
+    }
+
+    fn pass_over(&mut self, id: Option<u16>) {
+        self.incoming.pass_over(id);
+    }
+
+    fn acknowledge(&mut self, out: &mut BytesMut) -> Result<(), LinkError> {
+        self.incoming.acknowledge(out)
+    }
+
+    fn due(&mut self, _now: Instant) -> Result<Option<Instant>, LinkError> {
+        Ok(None)
+    }
+
+    async fn wait(&mut self) -> Result<Change, LinkError> {
+        let space = self.incoming.space();
+        tokio::select! {
+            kept = self.incoming.kept() => self.incoming.settle(kept)?,
+            () = space.notified() => self.incoming.unpark(&self.task.rule)?,
+            Ok(()) = self.tasks.changed() => return Ok(self.retask()),
+            Ok(()) = self.local.changed() => {}
+        }
+        Ok(Change::None)
+    }
+}
+
+impl Remote {
+    /// Takes over a new task on a living connection.
+    fn retask(&mut self) -> Change {
+        let new = self.tasks.borrow_and_update().clone();
+        let change = EdgeRule::difference(&self.task.rule, &new.rule);
+        let needs_connection = change.connection || new.password != self.task.password;
+        self.task = new;
+        if needs_connection {
+            return Change::Connection;
+        }
+        self.reporter.tasked(&self.task);
+        Change::Filters
+    }
+}
+
+/// Says how the bridge fares, each thing once per order.
+pub(super) struct Reporter {
+    pub rule: RuleId,
+    /// Of the task that is being done.
+    pub order: Order,
+    pub events: mpsc::Sender<Notice>,
+    pub said: Option<(Order, BridgeEvent)>,
+    pub outgoing: Queue,
+    pub incoming: Queue,
+    pub cancel: CancellationToken,
+}
+
+impl Reporter {
+    /// A new task: its queue bounds hold from now on.
+    fn tasked(&mut self, task: &Task) {
+        self.order = task.order;
+        let config = queue_config(&task.rule.queue);
+        self.outgoing.reconfigure(config.clone());
+        self.incoming.reconfigure(config);
+    }
+
+    /// The last write of a queue failed.
+    fn disk_faulted(&self) -> bool {
+        self.outgoing.is_faulted() || self.incoming.is_faulted()
+    }
+
+    /// Sends an event, unless it is what was said last. The detail of a fault alone is no news.
+    async fn say(&mut self, event: BridgeEvent) {
+        let order = self.order;
+        if self.said.as_ref().is_some_and(|(said, last)| *said == order && same(last, &event)) {
+            return;
+        }
+        self.said = Some((order, event.clone()));
+        tokio::select! {
+            // Nobody listens any more: the agent is going down.
+            _ = self.events.send(Notice { rule: self.rule, order, event }) => {}
+            () = self.cancel.cancelled() => {}
+        }
+    }
+}
+
+fn same(last: &BridgeEvent, event: &BridgeEvent) -> bool {
+    match (last, event) {
+        (BridgeEvent::Faulted(last), BridgeEvent::Faulted(fault)) => last.code == fault.code,
+        (BridgeEvent::Running, BridgeEvent::Running) => true,
+        (
+            BridgeEvent::Running | BridgeEvent::Faulted(_) | BridgeEvent::Ended { .. },
+            BridgeEvent::Running | BridgeEvent::Faulted(_) | BridgeEvent::Ended { .. },
+        ) => false,
+    }
+}
