@@ -115,6 +115,7 @@ impl Gateway {
             edge: self.edge.clone(),
             account: AccountId::default_account(),
             has_controller: true,
+            subscribes_locally: false,
             agent: semver_of_this_workspace(),
             features: BTreeSet::from([Feature::BridgeV1.as_str().to_owned()]),
             policy: Policy::default(),

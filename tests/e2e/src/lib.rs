@@ -29,7 +29,7 @@ pub mod sink;
 pub mod wait;
 pub mod world;
 
-pub use agent::Agent;
+pub use agent::{Agent, Local};
 pub use cloud_broker::CloudBroker;
 pub use controller::{Answer, Controller};
 pub use device::Device;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Local};
 use crate::cloud_broker::CloudBroker;
 use crate::controller::Controller;
 use crate::device::Device;
@@ -22,7 +22,7 @@ pub const EDGE: &str = "gw-1";
 
 /// A controller, a gateway that is online, and a remote broker.
 pub struct World {
-    /// The gateway.
+    /// The gateway, with a local broker if it has one beside it.
     pub agent: Agent,
     /// The controller.
     pub controller: Controller,
@@ -49,8 +49,23 @@ impl World {
     /// When something does not start.
     #[must_use]
     pub fn with_remote(remote: impl FnOnce(&Path) -> Mosquitto) -> Self {
+        Self::with(remote, Local::Embedded)
+    }
+
+    /// With this kind of local broker.
+    #[must_use]
+    pub fn with_local(local: Local) -> Self {
+        Self::with(Mosquitto::open, local)
+    }
+
+    /// With this remote broker and this kind of local one.
+    ///
+    /// # Panics
+    /// When something does not start.
+    #[must_use]
+    pub fn with(remote: impl FnOnce(&Path) -> Mosquitto, local: Local) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
-        Self::make(dir, remote, None)
+        Self::make(dir, remote, None, local)
     }
 
     /// With a mosquitto between the controller and the gateway, in place of the controller's own broker.
@@ -61,19 +76,20 @@ impl World {
     pub fn external() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let broker = CloudBroker::start(dir.path());
-        Self::make(dir, Mosquitto::open, Some(broker))
+        Self::make(dir, Mosquitto::open, Some(broker), Local::Embedded)
     }
 
     fn make(
         dir: TempDir,
         remote: impl FnOnce(&Path) -> Mosquitto,
         cloud_broker: Option<CloudBroker>,
+        local: Local,
     ) -> Self {
         let remote = remote(dir.path());
         let broker = cloud_broker.as_ref();
         let controller = Controller::on(dir.path(), broker);
         let cable = Proxy::to(controller.mqtt);
-        let agent = Agent::on(dir.path(), &controller, EDGE, cable.address, broker);
+        let agent = Agent::on(dir.path(), &controller, EDGE, cable.address, broker, local);
         controller.wait_link(PATIENCE, EDGE, "online");
         Self { agent, controller, remote, cable, cloud_broker, dir }
     }

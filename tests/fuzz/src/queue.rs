@@ -102,6 +102,7 @@ fn record(number: u32) -> Record {
         qos,
         retain: number.is_multiple_of(2),
         at_ms: 0,
+        source: None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_broker::{AllowAll, Broker, BrokerConfig, Quiet};
-use tidegate_edge::settings::{self, ControllerAddress, LocalAccess, LogFormat};
+use tidegate_edge::settings::{self, ControllerAddress, LocalAccess, LocalSide, LogFormat};
 use tidegate_edge::{AgentConfig, Gateway};
 use tidegate_model::ids::{AccountId, EdgeId};
 use tidegate_model::rule::Secret;
@@ -175,8 +175,10 @@ impl World {
             }),
             rules_dir: None,
             data_dir: self.dir.path().join("gateway"),
-            listen: "127.0.0.1:0".parse().unwrap(),
-            local: LocalAccess::Anonymous,
+            local: LocalSide::Embedded {
+                listen: "127.0.0.1:0".parse().unwrap(),
+                access: LocalAccess::Anonymous,
+            },
             policy: Default::default(),
             metrics: None,
             log: "info".to_owned(),

@@ -34,7 +34,10 @@ pub fn kill_the_agent(mut world: World) {
     }
     device.wait_flow(50);
     let acked = device.finish();
-    assert!(device.connections() >= 9);
+    match world.agent.broker {
+        None => assert!(device.connections() >= 9),
+        Some(_) => assert_eq!(device.connections(), 1, "its broker lives on"),
+    }
     let copies = remote.expect_all_in_order(&acked);
     world.agent.process.note(&format!("--- {} messages, {copies} copies", acked.len()));
     world.controller.wait_states("camera-up", EDGE, "issued", "running");
@@ -43,7 +46,10 @@ pub fn kill_the_agent(mut world: World) {
 /// What the remote broker sent is on disk until the local broker took it, and with it the queue of the next rule.
 #[test]
 fn kill_9_of_the_agent_loses_nothing_between_a_subscription_and_the_rule_that_forwards_it() {
-    let mut world = World::new();
+    kill_the_agent_between_two_rules(World::new());
+}
+
+pub fn kill_the_agent_between_two_rules(mut world: World) {
     let mut down = Rule::new("orders-down", world.remote.address);
     down.forwards.clear();
     down.subscriptions = vec!["orders/{edge}/#".to_owned()];
@@ -120,7 +126,10 @@ pub fn kill_the_controller_while_issuing(mut world: World) {
 
 #[test]
 fn c07_kill_9_of_the_agent_while_issuing_never_yields_a_false_issued() {
-    let mut world = World::new();
+    kill_the_agent_while_issuing(World::new());
+}
+
+pub fn kill_the_agent_while_issuing(mut world: World) {
     let mut rule = Rule::new("camera-up", world.remote.address);
     world.run_rule(&rule);
     let remote = world.remote_sink();

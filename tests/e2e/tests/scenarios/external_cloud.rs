@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidegate_e2e::cloud_broker::PASSWORD;
 use tidegate_e2e::world::EDGE;
-use tidegate_e2e::{Agent, CloudBroker, Controller, PATIENCE, Rule, World, until};
+use tidegate_e2e::{Agent, CloudBroker, Controller, Local, PATIENCE, Rule, World, until};
 
 use crate::{cables, crashes, flow, run_states};
 
@@ -144,7 +144,8 @@ fn edge_create_writes_the_brokers_address_and_says_which_account_to_make() {
 fn a_gateway_whose_account_may_not_speak_for_another_cannot() {
     let world = World::external();
     let broker = world.cloud_broker.as_ref().unwrap();
-    let second = Agent::on(&world.dir(), &world.controller, "gw-2", broker.address(), Some(broker));
+    let second =
+        Agent::on(&world.dir(), &world.controller, "gw-2", broker.address(), Some(broker), Local::Embedded);
     world.controller.wait_link(PATIENCE, "gw-2", "online");
     broker.add_account("gw-3", "forger");
     let login = tidegate_e2e::Login::anonymous("forger").with_password("gw-3", "forger");

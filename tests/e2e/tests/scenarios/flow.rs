@@ -95,7 +95,10 @@ pub fn edit_and_sync(world: World) {
 
 #[test]
 fn c17_c19_issue_again_restarts_even_if_nothing_changed_and_makes_no_second_rule() {
-    let world = World::new();
+    issue_again(World::new());
+}
+
+pub fn issue_again(world: World) {
     let rule = Rule::new("camera-up", world.remote.address);
     let remote = world.remote_sink();
     world.run_rule(&rule);

@@ -11,6 +11,7 @@ mod dev;
 mod disks;
 mod every_write;
 mod external_cloud;
+mod external_local;
 mod flow;
 mod migrate;
 mod mqtt_control;

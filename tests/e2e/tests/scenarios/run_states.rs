@@ -45,7 +45,10 @@ pub fn offline_and_queued(mut world: World) {
 
 #[test]
 fn c10_c14_with_the_remote_broker_down_it_is_issued_and_paused_and_runs_by_itself_when_it_is_back() {
-    let mut world = World::new();
+    remote_down_and_back(World::new());
+}
+
+pub fn remote_down_and_back(mut world: World) {
     world.remote.process.kill9();
     let rule = Rule::new("camera-up", world.remote.address);
     world.controller.apply_and_place(&rule, EDGE);
@@ -89,6 +92,7 @@ pub fn stop_and_start(mut world: World) {
     let device = world.device(Duration::ZERO);
     device.publish_up_to(300);
     let acked = device.wait_acked(300);
+    until("they wait on the gateway", || (queued(&world.agent.rule("camera-up")) == 300).then_some(()));
     world.controller.ok(&["stop", "camera-up", "--edge", EDGE, "--wait"]);
     world.controller.wait_states("camera-up", EDGE, "issued", "paused_manual");
 
