@@ -39,16 +39,16 @@ async fn changes(
     seen: &mut bool,
 ) -> Failure {
     loop {
-        match follow(open, show, seen).await {
-            // The server may be restarting.
-            Failure::Client(error @ ClientError::Unreachable { .. }) if *seen => {
-                if let Ok(session) = open() {
-                    session.out.note(format_args!("still watching: {error}"));
-                }
-                tokio::time::sleep(AGAIN).await;
-            }
-            failed => return failed,
+        let failed = follow(open, show, seen).await;
+        // The server may be restarting.
+        let Failure::Client(error @ ClientError::Unreachable { .. }) = &failed else { return failed };
+        if !*seen {
+            return failed;
         }
+        if let Ok(session) = open() {
+            session.out.note(format_args!("still watching: {error}"));
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
