@@ -183,10 +183,9 @@ impl Bridges {
             }
         }
         let mut entry = self.rules.remove(&rule);
-        if let Some(entry) = &mut entry {
-            if let Some(ending) = entry.ending.take() {
-                let _ = ending.await;
-            }
+        if let Some(ending) = entry.as_mut().and_then(|entry| entry.ending.take()) {
+            // However it ended, its queue is free now.
+            let _ = ending.await;
         }
         let dir = self.dir.join(rule.to_string());
         let removed = tokio::task::spawn_blocking(move || {

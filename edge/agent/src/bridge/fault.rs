@@ -109,9 +109,10 @@ impl LinkError {
 
     /// What the controller is told of the local broker at this address.
     pub fn local_fault(&self, address: &str) -> Fault {
-        match self.code() {
-            FaultCode::Disk => self.fault(),
-            _ => fault(FaultCode::LocalBroker, &format!("local broker {address}: {self}")),
+        if self.code() == FaultCode::Disk {
+            self.fault()
+        } else {
+            fault(FaultCode::LocalBroker, &format!("local broker {address}: {self}"))
         }
     }
 }
