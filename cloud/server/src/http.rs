@@ -29,6 +29,7 @@ mod etag;
 mod events;
 mod export;
 mod health;
+mod import;
 mod kind;
 mod listener;
 mod metrics;
@@ -143,6 +144,7 @@ fn routes() -> OpenApiRouter<App> {
     let api = OpenApiRouter::new()
         .routes(routes!(rules::list, rules::create))
         .routes(routes!(rules::check))
+        .routes(routes!(import::import))
         .routes(routes!(rules::get, rules::put, rules::patch, rules::delete))
         .routes(routes!(versions::list))
         .routes(routes!(versions::get))

@@ -24,7 +24,7 @@ use super::problem::{Problem, ProblemBody};
 /// Name of the security scheme.
 const TOKEN: &str = "token";
 /// Operations that change nothing.
-const READS: [&str; 18] = [
+const READS: [&str; 19] = [
     "live",
     "ready",
     "openapi",
@@ -34,6 +34,7 @@ const READS: [&str; 18] = [
     "list_rules",
     "get_rule",
     "check_rule",
+    "import_rules",
     "list_versions",
     "get_version",
     "diff_versions",
@@ -168,7 +169,9 @@ fn own_problems(operation: &str) -> &'static [Kind] {
         "create_rule" => {
             &[BadBody, RequestTimeout, UnsupportedMediaType, InvalidRule, RuleExists, Limit, KeyReused]
         }
-        "check_rule" => &[BadBody, RequestTimeout, UnsupportedMediaType, InvalidRule, KeyReused],
+        "check_rule" | "import_rules" => {
+            &[BadBody, RequestTimeout, UnsupportedMediaType, InvalidRule, KeyReused]
+        }
         "get_rule" | "list_rule_placements" | "list_versions" => &[BadPath, UnknownRule],
         "put_rule" => &[
             BadPath,

@@ -4,6 +4,7 @@ mod conventions;
 mod dry_run;
 mod export;
 mod harness;
+mod import;
 mod once;
 mod openapi;
 mod placements;

@@ -33,6 +33,7 @@ pub const MAX_CONNECTIONS: usize = 100;
 /// What became of one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Outcome {
     /// The rule says it; a note tells where it says it a little differently.
     Mapped,
@@ -44,6 +45,7 @@ pub enum Outcome {
 
 /// One line of the file, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ImportedLine {
     /// Its number, from 1.
     pub line: u32,
