@@ -49,7 +49,7 @@ async fn the_same_beside_another_broker() {
 }
 
 async fn both_ways_and_stopped(local: LocalSide) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let (mut controller, remote) = (Controller::start().await, Side::start().await);
     let config = tidegate_edge::AgentConfig { local, ..config(dir.path(), controller.side.addr()) };
     let site = issued_on(Site::with(config).await, &mut controller, &remote).await;
@@ -58,7 +58,7 @@ async fn both_ways_and_stopped(local: LocalSide) {
     device.publish("sensors/t1", "21.5").await;
     arrives(&remote, "21.5").await;
     let command = Message::new("commands/gw-7/valve", "open", Qos::AtLeastOnce);
-    remote.broker.publish(command, 0).await.unwrap();
+    remote.broker.publish(command, 0).await.expect("the remote broker takes it");
     let packet = device.until("a command", |packet| matches!(packet, Packet::Publish(_))).await;
     assert!(matches!(packet, Packet::Publish(p) if p.topic == "commands/gw-7/valve" && p.payload == "open"));
 
