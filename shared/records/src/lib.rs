@@ -8,7 +8,7 @@
 //!
 //! * [`Records::commit`] is all or nothing over all trees, and durable when it returns: one transaction, sled's flush, and an
 //!   own `fdatasync`, because sled's flush is none on Linux. After an error what is on disk is known only after a new opening.
-//! * What is read is what was written. Each record carries a checksum, and the [`seal`] that every commit writes covers all of
+//! * What is read is what was written. Each record carries a checksum, and the `seal` that every commit writes covers all of
 //!   them together: opening reads everything and compares, so that a record that vanished, came back from earlier, or lies
 //!   under another key is noticed as well as a changed one.
 //! * A database that lost its last commits is noticed too: the file `mark` beside it knows how many there were.

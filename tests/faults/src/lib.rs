@@ -1,6 +1,6 @@
 //! Disks that fail, for tests only: no program of Tidegate knows of it.
 //!
-//! The functions of libc through which Rust writes to files are defined here a second time ([`hooks`]). Linked into a test, or
+//! The functions of libc through which Rust writes to files are defined here a second time (`hooks`). Linked into a test, or
 //! preloaded into a real, unchanged process with `LD_PRELOAD`, they come before libc's. Outside of what a test asked for
 //! they only pass calls on to the kernel.
 //!
