@@ -101,7 +101,9 @@ fn sources_outlive_a_release_and_a_restart_as_long_as_their_segment_is_there() {
     let all: Vec<Source> = (1..=10).map(|third| source_of(3 * third)).collect();
     assert!(!told.is_empty() && all.ends_with(&told), "{told:?}");
 
-    let config = QueueConfig { max_bytes: 8 << 20, segment_bytes: 1 << 20, ..config };
+    // All of them may wait for a slow disk.
+    let config =
+        QueueConfig { max_bytes: 8 << 20, segment_bytes: 1 << 20, max_waiting_bytes: 8 << 20, ..config };
     queue.reconfigure(config.clone());
     let answers: Vec<_> = (1..=3 * MAX_SOURCES as u64 + 30).map(|id| send(&queue, record(id, 10))).collect();
     for answer in answers {
