@@ -20,7 +20,7 @@ use tidegate_model::placement::{
 use tidegate_model::rule::{Start, missing_features};
 use tidegate_model::time::Now;
 use tidegate_model::version::Generation;
-use tidegate_model::wire::{Config, DesiredRun, Down, SecretValue, Set};
+use tidegate_model::wire::{Config, DesiredRun, Down, PROTOCOL, SecretValue, Set};
 
 use crate::controller::{Controller, Key, Turn};
 use crate::edge_message::follow_local;
@@ -136,7 +136,10 @@ impl Controller {
             let actions = actions(&facts);
             return Err(Rejection::NotAllowed { action: action.to_string(), refused, actions });
         }
-        if action.is_issue_kind() {
+        let record = &self.placement_mut(&key).record;
+        // A start or stop of what is there needs nothing more of the agent; one that carries an unfinished issue does.
+        let unfinished = record.target.as_ref().is_some_and(|target| Some(target.at) != record.running());
+        if action.is_issue_kind() || unfinished {
             self.check_features(rule, edge)?;
         }
         let reachable = facts.link.reachable();
@@ -215,12 +218,19 @@ impl Controller {
         Ok(Reply::ActedOnMany(targets.into_iter().map(act).collect()))
     }
 
-    /// Refuses a rule that needs more than the agent on the edge can run. An agent that was never heard of is not
-    /// judged: it is when the set is about to be sent.
+    /// Refuses a rule that needs more than the agent on the edge can run, or an agent that speaks another protocol. An
+    /// agent that was never heard of is not judged: it is when the set is about to be sent.
     fn check_features(&self, rule: &RuleName, edge: &EdgeId) -> Result<(), Rejection> {
         let content = &self.rule_named(rule)?.content;
         let facts = &self.edges.get(edge).expect("the caller looked the edge up").record.facts;
         let Some(agent) = &facts.agent else { return Ok(()) };
+        if !facts.protocols.contains(&PROTOCOL) {
+            return Err(Rejection::Unsupported {
+                detail: format!(
+                    "rule '{rule}' cannot be sent to edge '{edge}': its agent {agent} does not speak version {PROTOCOL} of the protocol; install an agent that does"
+                ),
+            });
+        }
         missing_features(content, facts.features.iter().map(String::as_str)).map_err(|problems| {
             Rejection::Unsupported {
                 detail: format!(
@@ -232,13 +242,10 @@ impl Controller {
 
     /// Sends the desired state of a placement to the session that stands.
     pub(crate) fn send_set(&mut self, turn: &mut Turn, key: &Key) {
-        let name = self.placement_mut(key).record.name.clone();
-        if self.placement_mut(key).record.present
-            && self.names.get(&name) == Some(&key.0)
-            && let Err(rejection) = self.check_features(&name, &key.1)
-        {
-            self.settle(turn, key, rejection.code(), rejection.to_string());
-            return;
+        let held = self.edges.get(&key.1).is_some_and(|edge| edge.held().is_some());
+        if held && !self.placement_mut(key).record.present {
+            // Actions are held, a removal too: it waits like one for an edge that is offline.
+            return self.wait_offline(turn.now, key);
         }
         let placement = self.placement_mut(key);
         let record = &mut placement.record;
@@ -249,7 +256,15 @@ impl Controller {
             let detail = "nothing of the rule is on the edge any more; issue it".to_owned();
             return self.settle(turn, key, Code::MissingDependency, detail);
         };
-        if let Some(operation) = &mut record.operation {
+        let name = record.name.clone();
+        if matches!(set.config, Config::Bytes(_))
+            && self.names.get(&name) == Some(&key.0)
+            && let Err(rejection) = self.check_features(&name, &key.1)
+        {
+            return self.settle(turn, key, rejection.code(), rejection.to_string());
+        }
+        let placement = self.placement_mut(key);
+        if let Some(operation) = &mut placement.record.operation {
             operation.queued = false;
             operation.received = false;
             turn.touch(key);

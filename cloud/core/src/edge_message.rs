@@ -47,6 +47,19 @@ impl Controller {
 
     fn unreadable(&mut self, turn: &mut Turn, id: &EdgeId, error: &WireError) {
         self.edge_mut(id).live.dropped += 1;
+        match error {
+            // Its number counts, so that what follows is no gap.
+            WireError::UnknownKind { header, .. } | WireError::BadBody { header, .. } => {
+                if self.edge_mut(id).live.session.as_ref().is_some_and(|s| s.sid == header.sid)
+                    && self.order(id, header) == Order::Gap
+                {
+                    self.ask_inventory(turn, id);
+                }
+            }
+            WireError::TooLarge { .. }
+            | WireError::NotAnEnvelope { .. }
+            | WireError::UnknownFormat { .. } => {}
+        }
         turn.effects.push(Effect::Warn { edge: id.clone(), what: format!("{error}; it was dropped") });
     }
 
@@ -64,8 +77,8 @@ impl Controller {
             }
             Heard::Past => {
                 self.edge_mut(id).live.dropped += 1;
-                if is_hello {
-                    self.welcome_past(turn, id, header.sid);
+                if let Up::Hello(hello) = &message {
+                    self.welcome_past(turn, id, header.sid, hello);
                 }
                 return;
             }
@@ -78,7 +91,7 @@ impl Controller {
         self.mark_online(turn, id);
         match message {
             Up::Hello(hello) => self.hello(turn, id, header, &hello),
-            Up::Inventory(page) => self.inventory(turn, id, page),
+            Up::Inventory(page) => self.inventory(turn, id, header, page),
             Up::Received(received) => self.with_placement(received.rule, id, |controller, key| {
                 controller.received(turn, key, received.generation);
             }),
@@ -187,7 +200,9 @@ impl Controller {
             return self.ask_inventory(turn, &key.1);
         };
         reported.counters = report.counters;
-        if report.run.sequence <= reported.run.sequence {
+        // What is said later in a session is newer; under the same number it is another only where the disk was restored.
+        let same = report.run.transition() == reported.run.transition();
+        if report.run.sequence < reported.run.sequence || same {
             return;
         }
         reported.as_of = turn.now.wall;
@@ -218,7 +233,9 @@ impl Controller {
         }
         let known = record.reported.take();
         let counters = known.as_ref().map_or_else(Counters::default, |r| r.counters.clone());
-        let newer = known.as_ref().is_none_or(|known| known.run.sequence < run.sequence);
+        let newer = known.as_ref().is_none_or(|known| {
+            known.run.sequence <= run.sequence && known.run.transition() != run.transition()
+        });
         let text = newer.then(|| run_text(record, &run));
         let run = match known {
             Some(known) if !newer => known.run,

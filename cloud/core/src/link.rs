@@ -19,10 +19,10 @@ use tidegate_model::code::Code;
 use tidegate_model::digest::Digest;
 use tidegate_model::ids::{EdgeId, MessageId, RuleId, SessionId};
 use tidegate_model::limits;
-use tidegate_model::placement::{Link, RunState, VersionDigest};
+use tidegate_model::placement::{Link, VersionDigest};
 use tidegate_model::time::Monotonic;
 use tidegate_model::version::Generation;
-use tidegate_model::wire::{Down, Envelope, Header, Ping};
+use tidegate_model::wire::{Down, Envelope, Header, Ping, Transition};
 
 use crate::controller::{Controller, Edge, Turn};
 use crate::io::Effect;
@@ -48,6 +48,8 @@ pub(crate) struct EdgeLive {
     pub(crate) unmanaged: BTreeMap<RuleId, Unmanaged>,
     /// Generations that its last inventory told, tombstones included.
     pub(crate) highest: BTreeMap<RuleId, Generation>,
+    /// The highest epoch of a controller that it has seen, by its last hello.
+    pub(crate) highest_ce: u64,
     pub(crate) dropped: u64,
     pub(crate) clock_skew_ms: Option<i64>,
 }
@@ -65,6 +67,7 @@ impl Default for EdgeLive {
             confirmed: false,
             unmanaged: BTreeMap::new(),
             highest: BTreeMap::new(),
+            highest_ce: 0,
             dropped: 0,
             clock_skew_ms: None,
         }
@@ -96,7 +99,7 @@ pub(crate) struct Session {
 pub(crate) struct Unmanaged {
     pub(crate) want: Digest,
     pub(crate) running: Option<VersionDigest>,
-    pub(crate) transition: (u64, RunState),
+    pub(crate) transition: Transition,
 }
 
 /// What a session id says about a message.
@@ -328,7 +331,10 @@ impl Controller {
     pub(crate) fn hold_ends(&mut self, turn: &mut Turn, id: &EdgeId) {
         if let Some(edge) = self.edges.get_mut(id) {
             edge.live.duplicate_until = None;
+            edge.live.asked_at = None;
             turn.tell_edge(id, format!("actions on edge {id} are no longer held"));
+            // What the one that is left holds, and what waited for the hold to end.
+            self.ask_inventory(turn, id);
         }
     }
 

@@ -14,6 +14,7 @@ use tidegate_model::wire::DesiredRun;
 use crate::controller::{Controller, Edge, Key, Turn};
 use crate::io::{Effect, Write};
 use crate::link::EdgeLive;
+use crate::reconcile::follow_stopped;
 use crate::record::{Actor, EdgeRecord, Facts, Operation, PlacementRecord, StoredSecret, Target};
 use crate::rejection::Rejection;
 use crate::request::Reply;
@@ -241,16 +242,30 @@ impl Controller {
         Ok(Reply::EdgeRemoved)
     }
 
-    /// The operator looked at what the edge runs: the cloud's generations go on above the edge's.
+    /// The operator looked at what the edge runs: the cloud's generations go on above the edge's, and its epoch above the
+    /// highest that the edge has seen.
     pub(crate) fn confirm_edge(&mut self, turn: &mut Turn, edge: &EdgeId) -> Result<Reply, Rejection> {
         let known = self.edges.get(edge).ok_or_else(|| Rejection::NoSuchEdge(edge.clone()))?;
         if !known.record.facts.cloud_behind {
             return Err(Rejection::NothingToConfirm(edge.clone()));
         }
+        let highest_ce = known.live.highest_ce;
+        if highest_ce > self.meta.epoch {
+            if highest_ce - self.meta.epoch > limits::MAX_EPOCH_LEAD_MS {
+                return Err(Rejection::EpochTooFar(edge.clone()));
+            }
+            // It takes nothing from a controller whose epoch is below the highest that it has seen.
+            let why = "an edge had obeyed a controller with a higher epoch, and an operator confirmed it";
+            self.rise_above(turn, highest_ce, why);
+        }
         for key in self.keys_of_edge(edge) {
             let highest = self.highest_generation(&key);
             let record = &mut self.placement_mut(&key).record;
             record.generation = record.generation.max(highest);
+            if record.present && record.operation.is_none() {
+                // What the edge carried out since stands.
+                follow_stopped(record);
+            }
             if !record.present || record.operation.is_some() {
                 // What is still to be sent must not bear a number that the edge knows with another content.
                 record.generation = record.generation.next();

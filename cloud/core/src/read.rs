@@ -328,7 +328,10 @@ fn drifts(record: &PlacementRecord) -> bool {
         && record.operation.is_none()
         && reported.generation == record.generation
         && reported.running != Some(target.at)
-        && record.last_issue.as_ref().is_none_or(|last| last.code.is_success())
+        && record
+            .last_issue
+            .as_ref()
+            .is_none_or(|last| last.code.is_success() || last.generation != record.generation)
 }
 
 fn issue_reason(record: &PlacementRecord) -> Option<Reason> {

@@ -63,6 +63,7 @@ impl Controller {
         if !same {
             edge.live.asked_at = Some(turn.now.monotonic);
         }
+        self.note_highest_ce(turn, id, hello);
         let welcome = Welcome { want, heartbeat_s: self.settings.heartbeat_s, time: turn.now.wall, epoch };
         self.send(turn, id, Some(header.id), &Down::Welcome(welcome));
         if same {
@@ -73,13 +74,22 @@ impl Controller {
         }
     }
 
+    /// An edge that obeyed a controller of a higher epoch takes nothing from this one, whose store and clock are older.
+    fn note_highest_ce(&mut self, turn: &mut Turn, id: &EdgeId, hello: &Hello) {
+        self.edge_mut(id).live.highest_ce = hello.highest_ce;
+        if hello.highest_ce > self.meta.epoch {
+            self.hold_behind(turn, id);
+        }
+    }
+
     /// A hello of a session below the known epoch: a late copy, or an edge that was restored from a backup. It is
     /// told the known epoch, so that the second jumps above it.
-    pub(crate) fn welcome_past(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId) {
-        let facts = &self.edge_mut(id).record.facts;
-        if facts.store != Some(sid.store) {
+    pub(crate) fn welcome_past(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId, hello: &Hello) {
+        if self.edge_mut(id).record.facts.store != Some(sid.store) {
             return;
         }
+        self.note_highest_ce(turn, id, hello);
+        let facts = &self.edge_mut(id).record.facts;
         let epoch = facts.epoch;
         let heartbeat_s = self.settings.heartbeat_s;
         let welcome = Welcome { want: Want::None, heartbeat_s, time: turn.now.wall, epoch };
@@ -101,7 +111,12 @@ impl Controller {
     }
 
     /// A page of an inventory; with the last one everything is compared.
-    pub(crate) fn inventory(&mut self, turn: &mut Turn, id: &EdgeId, page: Inventory) {
+    pub(crate) fn inventory(&mut self, turn: &mut Turn, id: &EdgeId, header: &Header, page: Inventory) {
+        if header.ce != self.meta.epoch {
+            // Asked for before this controller started: newer messages may have overtaken it.
+            self.edge_mut(id).live.dropped += 1;
+            return;
+        }
         let live = &mut self.edge_mut(id).live;
         if page.page == 0 || page.page > page.pages || page.pages > MAX_PAGES {
             live.dropped += 1;
@@ -126,13 +141,16 @@ impl Controller {
 
     fn compare(&mut self, turn: &mut Turn, id: &EdgeId, mut items: BTreeMap<RuleId, InventoryItem>) {
         self.edge_mut(id).live.highest = items.iter().map(|(rule, item)| (*rule, item.generation)).collect();
+        // Before anything is sent: if the cloud is behind for one rule, actions on the whole edge are held.
         for key in self.keys_of_edge(id) {
-            let item = items.remove(&key.0);
-            if let Some(item) = &item
+            if let Some(item) = items.get(&key.0)
                 && self.placement_mut(&key).record.is_behind(item)
             {
                 self.cloud_behind(turn, id, key.0, item.generation);
             }
+        }
+        for key in self.keys_of_edge(id) {
+            let item = items.remove(&key.0);
             match &item {
                 Some(item) if item.present => {
                     let facts = (item.generation, item.want, item.running, item.run.clone());
@@ -146,7 +164,9 @@ impl Controller {
                         }
                     }
                     self.take_reported(turn, &key, facts);
-                    follow_stopped(&mut self.placement_mut(&key).record, item);
+                    if item.attempted.as_ref().is_some_and(|a| a.code.is_success()) {
+                        follow_stopped(&mut self.placement_mut(&key).record);
+                    }
                 }
                 Some(_) | None => {
                     let record = &mut self.placement_mut(&key).record;
@@ -254,6 +274,12 @@ impl Controller {
         } else if theirs < ours && (lost || !last_failed) {
             // A push was lost on the way: the edge gets the latest set, without an operator.
             self.begin_by_system(turn, key, last_action.unwrap_or(Action::Sync));
+        } else if theirs == ours && !last_failed && record.running() == Some(record.desired.at) {
+            // It runs what is desired: before the cloud was restored from a backup that was sent.
+            if record.target.as_ref().map(|t| t.at) != Some(record.desired.at) {
+                record.target = Some(record.desired.clone());
+                turn.touch(key);
+            }
         } else if theirs == ours && !last_failed && record.running() != Some(at) {
             match policy.on_drift {
                 OnDrift::Heal => self.begin_by_system(turn, key, Action::Sync),
@@ -286,9 +312,13 @@ impl Controller {
     /// The edge holds a newer generation than the cloud ever gave: the cloud was restored from a backup. Nothing is
     /// sent to this edge before an operator confirms.
     pub(crate) fn cloud_behind(&mut self, turn: &mut Turn, id: &EdgeId, rule: RuleId, theirs: Generation) {
-        let edge = self.edge_mut(id);
-        let highest = edge.live.highest.entry(rule).or_default();
+        let highest = self.edge_mut(id).live.highest.entry(rule).or_default();
         *highest = theirs.max(*highest);
+        self.hold_behind(turn, id);
+    }
+
+    fn hold_behind(&mut self, turn: &mut Turn, id: &EdgeId) {
+        let edge = self.edge_mut(id);
         if !edge.record.facts.cloud_behind {
             edge.record.facts.cloud_behind = true;
             turn.touch_edge(id);
@@ -309,13 +339,16 @@ impl PlacementRecord {
     }
 }
 
-/// The edge carried out the newest set and does not run: that is what is wanted, whatever was followed before its disk
-/// was restored from a backup.
-fn follow_stopped(record: &mut PlacementRecord, item: &InventoryItem) {
-    let done =
-        item.attempted.as_ref().is_some_and(|a| a.generation == item.generation && a.code.is_success());
-    let stopped = matches!(item.run.state, RunState::PausedManual | RunState::NotRunning);
-    if done && stopped && record.operation.is_none() && item.generation == record.generation {
+/// The edge holds the newest set and does not run: that is what is wanted, whatever was followed before the disk of one
+/// side was restored from a backup.
+pub(crate) fn follow_stopped(record: &mut PlacementRecord) {
+    let Some(reported) = &record.reported else { return };
+    let stopped = matches!(reported.run.state, RunState::PausedManual | RunState::NotRunning);
+    if stopped
+        && reported.running.is_some()
+        && record.operation.is_none()
+        && reported.generation == record.generation
+    {
         record.run = DesiredRun::Stopped;
     }
 }

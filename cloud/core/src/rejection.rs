@@ -123,6 +123,11 @@ pub enum Rejection {
     /// There is nothing to confirm.
     #[error("edge '{0}' is not ahead of the cloud; there is nothing to confirm")]
     NothingToConfirm(EdgeId),
+    /// It cannot have seen such an epoch.
+    #[error(
+        "edge '{0}' says that it obeyed a controller whose clock was more than a year ahead of this one's; look at the clocks of both, then wipe the edge's data directory so that it begins anew"
+    )]
+    EpochTooFar(EdgeId),
 }
 
 impl Rejection {
@@ -136,7 +141,8 @@ impl Rejection {
             | Self::EdgeExists(_)
             | Self::VersionConflict { .. }
             | Self::EdgeInUse { .. }
-            | Self::NothingToConfirm(_) => Code::Conflict,
+            | Self::NothingToConfirm(_)
+            | Self::EpochTooFar(_) => Code::Conflict,
             Self::Invalid(_) | Self::InvalidOnEdge { .. } | Self::ClientIdClash { .. } => Code::InvalidConfig,
             Self::NotAllowed { refused, .. } => refused.code,
             Self::Unsupported { .. } => Code::UnsupportedField,

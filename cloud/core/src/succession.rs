@@ -45,12 +45,12 @@ impl Controller {
             );
             turn.tell(EventKind::Controller, text);
         } else if self.superseded_by.is_none() {
-            self.rise_above(turn, other.epoch);
+            self.rise_above(turn, other.epoch, "a controller with a higher epoch went away");
         }
     }
 
     /// Edges obey nothing below an epoch that they heard of, also when its controller is gone.
-    fn rise_above(&mut self, turn: &mut Turn, epoch: u64) {
+    pub(crate) fn rise_above(&mut self, turn: &mut Turn, epoch: u64, why: &str) {
         let wall = u64::try_from(turn.now.wall.0).unwrap_or(0);
         self.meta.epoch = epoch.saturating_add(1).max(wall);
         // Numbers count anew in each epoch.
@@ -59,10 +59,7 @@ impl Controller {
         }
         turn.writes.push(Write::PutMeta(self.meta.clone()));
         turn.effects.push(Effect::PublishPresence(self.presence()));
-        let text = format!(
-            "a controller with a higher epoch went away; this one goes on with epoch {}",
-            self.meta.epoch
-        );
+        let text = format!("{why}; this controller goes on with epoch {}", self.meta.epoch);
         turn.tell(EventKind::Controller, text);
     }
 }

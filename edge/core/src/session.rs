@@ -18,9 +18,6 @@ use crate::link::{self, BirthWatch, Greeting, Link, Online};
 use crate::report::bounded;
 use crate::timing::{BIRTH_PAUSE_MS, EPOCH_SPREAD_MS, HEARTBEAT_RANGE_S};
 
-/// Major version of the protocol that this agent speaks.
-const PROTOCOL: u32 = 1;
-
 impl Agent {
     /// Arms the first CONNECT, if there is a controller.
     pub(crate) fn open_session(&mut self, turn: &Turn) {
@@ -178,7 +175,7 @@ impl Agent {
         let root = self.root();
         let hello = Hello {
             agent: self.setup.agent.clone(),
-            protocols: BTreeSet::from([PROTOCOL]),
+            protocols: BTreeSet::from([wire::PROTOCOL]),
             features: self.setup.features.clone(),
             limits: HelloLimits {
                 max_envelope_bytes: MAX_ENVELOPE_BYTES as u64,

@@ -41,6 +41,9 @@ pub const TRANSIENT_PAUSE_MAX_MS: i64 = 300_000;
 pub const MAX_TAKEOVERS: usize = 4;
 /// Milliseconds over which take-overs are counted.
 pub const TAKEOVER_WINDOW_MS: i64 = 300_000;
+/// How far an edge may have seen an epoch above the controller's own, in milliseconds, for an operator to confirm it: a
+/// year. Epochs are wall clocks of controllers; one further ahead is an error or a lie.
+pub const MAX_EPOCH_LEAD_MS: u64 = 366 * 24 * 3_600 * 1_000;
 /// Least milliseconds between two hellos that an edge says because of a gap.
 pub const HELLO_PAUSE_MS: i64 = 5_000;
 /// Milliseconds between two hellos without cause (plus or minus a fifth).

@@ -120,7 +120,14 @@ impl World {
         }
         for effect in output.effects {
             match effect {
-                Effect::Publish { payload, .. } => self.down.push(Envelope::read_down(&payload).unwrap()),
+                Effect::Publish { payload, .. } => {
+                    let (header, message) = Envelope::read_down(&payload).unwrap();
+                    if header.ce > self.ce {
+                        // Both sides count anew within a new epoch.
+                        (self.ce, self.sq) = (header.ce, 0);
+                    }
+                    self.down.push((header, message));
+                }
                 Effect::Reply { result, .. } => self.replies.push(result.map(|r| *r).map_err(|r| *r)),
                 Effect::Notify(_) => self.events += 1,
                 Effect::Warn { what, .. } => self.warnings.push(what),

@@ -269,6 +269,7 @@ pub(super) fn kind_of(rejection: &Rejection) -> Kind {
         Rejection::KeyReused => Kind::KeyReused,
         Rejection::Superseded { .. } => Kind::Superseded,
         Rejection::NothingToConfirm(_) => Kind::NothingToConfirm,
+        Rejection::EpochTooFar(_) => Kind::EpochTooFar,
     }
 }
 
@@ -302,7 +303,8 @@ pub(super) fn of_rejection(rejection: &Rejection) -> Problem {
         | Rejection::EdgeInUse { .. }
         | Rejection::KeyReused
         | Rejection::Superseded { .. }
-        | Rejection::NothingToConfirm(_) => {}
+        | Rejection::NothingToConfirm(_)
+        | Rejection::EpochTooFar(_) => {}
     }
     problem
 }

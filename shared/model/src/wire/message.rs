@@ -372,10 +372,11 @@ pub struct RunReport {
 }
 
 impl RunReport {
-    /// The number of the transition and where it led: what [`root`] covers of it.
+    /// The number of the transition, where it led and when: what [`root`] covers of it. The moment tells two transitions
+    /// apart that bear one number, because a disk was restored from a backup between them.
     #[must_use]
-    pub fn transition(&self) -> (u64, RunState) {
-        (self.sequence, self.state)
+    pub fn transition(&self) -> Transition {
+        (self.sequence, self.state, self.since)
     }
 
     /// The state of a rule that never ran.
@@ -482,17 +483,20 @@ fn is_so(flag: &bool) -> bool {
     *flag
 }
 
-/// Digest over all that an edge holds and has told: per present rule the accepted `want`, what is committed, the
-/// number of the last transition and the run state that it led to. Equal on both sides, no inventory is needed. The order of the items does not matter.
+/// What [`root`] covers of a run state: the number of the last transition, the state that it led to, since when.
+pub type Transition = (u64, RunState, Wall);
+
+/// Digest over all that an edge holds and has told: per present rule the accepted `want`, what is committed, and the
+/// last transition of its run state. Equal on both sides, no inventory is needed. The order of the items does not matter.
 #[must_use]
 pub fn root<'a>(
-    items: impl IntoIterator<Item = (RuleId, &'a Digest, Option<&'a VersionDigest>, (u64, RunState))>,
+    items: impl IntoIterator<Item = (RuleId, &'a Digest, Option<&'a VersionDigest>, Transition)>,
 ) -> Digest {
     let lines: BTreeSet<String> = items
         .into_iter()
-        .map(|(rule, want, running, (sequence, state))| {
+        .map(|(rule, want, running, (sequence, state, since))| {
             let running = running.map_or_else(|| "-".to_owned(), |r| format!("{}:{}", r.version.0, r.digest));
-            format!("{rule} {want} {running} {sequence} {}\n", state.as_str())
+            format!("{rule} {want} {running} {sequence} {} {}\n", state.as_str(), since.0)
         })
         .collect();
     let mut text = String::from("tidegate-root-1\n");

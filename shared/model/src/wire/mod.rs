@@ -2,6 +2,9 @@
 //!
 //! The contract is docs/protocol.md together with one golden JSON file per message in `shared/model/golden/`.
 
+/// Major version of this protocol: the number in every topic, and the one that an agent names in its hello.
+pub const PROTOCOL: u32 = 1;
+
 mod control;
 mod envelope;
 mod message;
@@ -14,6 +17,6 @@ pub use envelope::{Envelope, Header, WireError};
 pub use message::{
     Attempt, Birth, By, Bye, Config, ControllerPresence, Counters, DesiredRun, Down, Dropped, Fault,
     Heartbeat, Hello, HelloLimits, Inventory, InventoryItem, Origin, Ping, Received, Report, RunReport,
-    SecretValue, Set, SetResult, Up, Want, Welcome, Will, root,
+    SecretValue, Set, SetResult, Transition, Up, Want, Welcome, Will, root,
 };
 pub use topics::{EdgeTopic, Topics};
