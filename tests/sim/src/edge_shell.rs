@@ -1,8 +1,10 @@
 //! The agents' shells: their processes, disks, connections and bridges.
 //!
-//! Does what the real one does: hands an input to the core, commits the writes, performs the effects.
+//! Does what the real one does: hands an input to the core, commits the writes, performs the effects. Where a commit
+//! fails, the process ends and is started again.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use tidegate_cloud_core as cloud;
 use tidegate_edge_core as edge;
@@ -10,173 +12,252 @@ use tidegate_model::ids::{AccountId, RuleId, SessionId};
 use tidegate_model::rule::Feature;
 use tidegate_model::wire::Fault;
 
-use crate::EDGES;
-use crate::process::Bridge;
+use crate::accent::hello_of;
+use crate::broker::Session;
+use crate::check::Before;
+use crate::cloud_shell::RESTART_MS;
+use crate::process::{Bridge, Connection};
 use crate::remote::Sign;
+use crate::step::{Moment, Software};
 use crate::trace::up;
 use crate::world::{Event, Fate, World};
 
 impl World {
     /// Starts an agent from its disk.
     pub fn start_edge(&mut self, index: usize) {
-        let edge = &mut self.edges[index];
-        if edge.core.is_some() || edge.gone {
+        let gone = self.is_gone(self.identity(index));
+        let agent = &mut self.agents[index];
+        if agent.core.is_some() || !agent.exists || gone {
             return;
         }
-        edge.clock.started = self.time - self.rng.between(1, 50);
+        agent.clock.started = self.time - agent.rng.between(1, 50);
+        let known = Feature::BridgeV1.as_str().to_owned();
+        let features = match agent.software {
+            Software::Ours | Software::Foreign => BTreeSet::from([known]),
+            Software::Older => BTreeSet::new(),
+            Software::Newer => BTreeSet::from([known, "bridge.v9".to_owned()]),
+        };
         let setup = edge::Setup {
-            edge: edge.id.clone(),
+            edge: agent.id.clone(),
             account: AccountId::default_account(),
             has_controller: true,
             subscribes_locally: false,
             agent: cloud::software_version(),
-            features: BTreeSet::from([Feature::BridgeV1.as_str().to_owned()]),
+            features,
             policy: edge::Policy::default(),
-            boot: self.rng.number(),
-            seed: self.rng.number(),
+            boot: agent.rng.number(),
+            seed: agent.rng.number(),
         };
-        edge.core = Some(edge::Agent::restore(setup, edge.disk.clone()));
-        self.note(|_| format!("gw-{index} starts"));
+        agent.core = Some(edge::Agent::restore(setup, agent.disk.clone()));
+        self.note(|world| format!("{} starts", world.name(index)));
         self.edge_input(index, edge::Input::Boot);
+    }
+
+    /// The name of a gateway, for the trace: a second one of an identity has a mark.
+    pub(crate) fn name(&self, agent: usize) -> String {
+        let edge = self.identity(agent);
+        let mark = if agent == edge { "" } else { "'" };
+        format!("gw-{edge}{mark}")
     }
 
     /// An agent's process ends; it starts again after `restart` ms.
     pub fn kill_edge(&mut self, index: usize, restart: Option<i64>) {
-        self.note(|_| format!("gw-{index} dies"));
-        self.edges[index].kill();
+        self.note(|world| format!("{} dies", world.name(index)));
+        self.agents[index].kill();
         self.seat_orphaned(index);
         if let Some(wait) = restart {
-            self.after(wait, Event::StartEdge { edge: index });
+            let life = self.agents[index].life;
+            self.after(wait, Event::StartEdge { agent: index, life });
         }
     }
 
-    /// Whatever session the broker holds of this edge has nobody behind it: it will notice.
+    /// Whatever connection the broker holds of this agent has nobody behind it: it will notice.
     pub(crate) fn seat_orphaned(&mut self, index: usize) {
-        if let Some((sid, _)) = &self.seats[index].session {
-            let sid = *sid;
-            let wait = self.rng.between(0, 90_000);
-            self.after(wait, Event::WillDue { edge: index, sid });
+        let edge = self.identity(index);
+        if let Some(session) = self.seats[edge].session.as_ref().filter(|session| session.agent == index) {
+            let conn = session.conn;
+            let wait = self.agents[index].rng.between(0, 90_000);
+            self.after(wait, Event::WillDue { edge, conn });
+        }
+    }
+
+    fn edge_fate(&mut self, index: usize, writes: bool) -> Fate {
+        let agent = &mut self.agents[index];
+        if writes && agent.full_until > self.time {
+            self.coverage.count("a commit of an agent fails: its disk is full");
+            return Fate::Dies(Moment::BeforeCommit);
+        }
+        match &mut agent.crash {
+            None => Fate::Lives,
+            Some((0, moment)) => {
+                let moment = *moment;
+                agent.crash = None;
+                self.coverage.count(match moment {
+                    Moment::BeforeCommit => "an agent crashes before a commit",
+                    Moment::AfterCommit(_) => "an agent crashes after a commit",
+                });
+                Fate::Dies(moment)
+            }
+            Some((steps, _)) => {
+                *steps -= 1;
+                Fate::Lives
+            }
         }
     }
 
     /// Hands an input to an agent, if it runs.
     pub fn edge_input(&mut self, index: usize, input: edge::Input) {
-        let edge = &mut self.edges[index];
-        let now = edge.clock.now(self.time);
-        let Some(core) = &mut edge.core else { return };
+        let agent = &mut self.agents[index];
+        let now = agent.clock.now(self.time);
+        let Some(core) = &mut agent.core else { return };
         let output = core.handle(now, input);
         self.stats.steps += 1;
         let edge::Output { writes, mut effects } = output;
-        let fate = self.fate();
-        let restart = self.rng.between(10, 60_000);
-        if let Fate::DiesBeforeCommit = fate {
-            return self.kill_edge(index, Some(restart));
+        let fate = if writes.is_empty() && effects.is_empty() {
+            Fate::Lives
+        } else {
+            self.edge_fate(index, !writes.is_empty())
+        };
+        if let Fate::Dies(Moment::BeforeCommit) = fate {
+            return self.kill_edge(index, Some(RESTART_MS));
         }
-        if let Fate::DiesAfterCommit(most) = fate {
+        if let Fate::Dies(Moment::AfterCommit(most)) = fate {
             effects.truncate(most);
         }
-        let edge = &mut self.edges[index];
+        let agent = &mut self.agents[index];
         let mut judged = Ok(());
         if !writes.is_empty() {
-            let before = edge.disk.clone();
-            writes.iter().cloned().for_each(|write| edge.disk.apply(write));
-            judged = self.ledger.edge_writes(&edge.id, &before, &edge.disk, &writes);
+            let before = Before::of(&agent.disk, &writes);
+            writes.iter().cloned().for_each(|write| agent.disk.apply(write));
+            judged = self.ledger.edge_writes(&agent.id, &before, &agent.disk, &writes);
         }
-        let spoken = self.ledger.edge_effects(&edge.id, &edge.disk, &effects);
+        let spoken = self.ledger.edge_effects(&agent.id, &agent.disk, &effects);
         if let Err(what) = judged.and(spoken) {
             self.fail(what);
         }
         for effect in effects {
             self.edge_effect(index, effect);
         }
-        if let Fate::DiesAfterCommit(_) = fate {
-            return self.kill_edge(index, Some(restart));
+        if let Fate::Dies(_) = fate {
+            return self.kill_edge(index, Some(RESTART_MS));
         }
-        let edge = &mut self.edges[index];
-        edge.due =
-            edge.core.as_ref().and_then(edge::Agent::next_deadline).map(|at| at.0 + edge.clock.started);
+        let agent = &mut self.agents[index];
+        agent.due =
+            agent.core.as_ref().and_then(edge::Agent::next_deadline).map(|at| at.0 + agent.clock.started);
+    }
+
+    /// After how many ms each copy of a message from or to this identity arrives.
+    pub(crate) fn arrivals(&mut self, edge: usize) -> Vec<i64> {
+        let arrivals = self.weather.arrivals(&mut self.agents[edge].rng);
+        match arrivals.len() {
+            0 => self.coverage.count("a message is lost"),
+            1 => {}
+            _ => self.coverage.count("a message is copied"),
+        }
+        arrivals
+    }
+
+    fn say_up(&mut self, index: usize, payload: Vec<u8>) {
+        if !self.hears(index) {
+            return;
+        }
+        let edge = self.identity(index);
+        let agent = &mut self.agents[index];
+        let said = match agent.software {
+            Software::Ours | Software::Older => vec![payload],
+            Software::Foreign => vec![hello_of(payload, &[2])],
+            Software::Newer => agent.accent.speak(&hello_of(payload, &[1, 2]), &mut agent.rng),
+        };
+        for payload in said.into_iter().map(Rc::new) {
+            for wait in self.arrivals(edge) {
+                self.after(wait, Event::ToCloud { edge, presence: false, payload: payload.clone() });
+            }
+            self.last_said[edge].0 = Some(payload);
+        }
     }
 
     fn edge_effect(&mut self, index: usize, effect: edge::Effect) {
         use edge::Effect;
-        let life = self.edges[index].life;
+        let life = self.agents[index].life;
         match effect {
             Effect::Dial { sid, will } => {
-                let wait = self.rng.delay(if self.storm { 5_000 } else { 50 });
-                self.after(wait, Event::DialDone { edge: index, life, sid, will });
+                let wait = self.agents[index].rng.delay(if self.storm { 5_000 } else { 50 });
+                self.after(wait, Event::DialDone { agent: index, life, sid, will });
             }
             Effect::HangUp { sid } => {
-                self.edges[index].connected.take_if(|connected| *connected == sid);
+                self.agents[index].connected.take_if(|link| link.sid == sid);
                 self.seat_orphaned(index);
             }
-            Effect::PublishUp(payload) => {
-                if self.hears(index) {
-                    for wait in self.weather.arrivals(&mut self.rng) {
-                        let payload = payload.clone();
-                        self.after(wait, Event::ToCloud { edge: index, presence: false, payload });
-                    }
-                }
-            }
+            Effect::PublishUp(payload) => self.say_up(index, payload),
             Effect::PublishPresence(payload) => {
                 if self.hears(index) {
-                    self.presence_published(index, payload);
+                    self.presence_published(self.identity(index), payload);
                 }
             }
             Effect::TakeIn { rule, config } => {
-                self.edges[index].taken_in.insert(rule, config);
+                self.agents[index].taken_in.insert(rule, config);
             }
             Effect::TakeInNothing { rule } => {
-                self.edges[index].taken_in.remove(&rule);
+                self.agents[index].taken_in.remove(&rule);
             }
             Effect::StartBridge { rule, order, config, .. }
             | Effect::ReconfigureBridge { rule, order, config, .. } => {
-                self.note(|_| format!("  gw-{index} runs a bridge, {order:?}"));
-                self.edges[index].bridges.insert(rule, Bridge { order, config, told: None });
-                let wait = self.rng.delay(3_000);
-                self.after(wait, Event::Probe { edge: index, life, rule, order });
+                self.note(|world| format!("  {} runs a bridge, {order:?}", world.name(index)));
+                let agent = &mut self.agents[index];
+                agent.bridges.insert(rule, Bridge { order, config, told: None });
+                let wait = agent.rng.delay(3_000);
+                self.after(wait, Event::Probe { agent: index, life, rule, order });
             }
             Effect::StopBridge { rule } => {
-                self.edges[index].bridges.remove(&rule);
+                self.agents[index].bridges.remove(&rule);
             }
             Effect::DestroyQueue { .. } | Effect::Reply { .. } => {}
         }
     }
 
     /// A payload comes to the presence topic of an edge: retained, and told to both sides.
-    fn presence_published(&mut self, index: usize, payload: Vec<u8>) {
-        self.seats[index].retained = Some(payload.clone());
-        for wait in self.weather.arrivals(&mut self.rng) {
-            self.after(wait, Event::ToCloud { edge: index, presence: true, payload: payload.clone() });
+    fn presence_published(&mut self, edge: usize, payload: Vec<u8>) {
+        self.seats[edge].retained = Some(payload.clone());
+        let payload = Rc::new(payload);
+        for wait in self.arrivals(edge) {
+            self.after(wait, Event::ToCloud { edge, presence: true, payload: payload.clone() });
         }
-        for wait in self.weather.arrivals(&mut self.rng) {
-            self.after(wait, Event::OwnPresence { edge: index, payload: payload.clone() });
+        for wait in self.arrivals(edge) {
+            self.after(wait, Event::OwnPresence { edge, payload: payload.clone() });
         }
     }
 
-    pub(crate) fn will_published(&mut self, index: usize, will: Vec<u8>) {
-        self.note(|_| format!("the broker publishes {}", up(&will)));
-        self.presence_published(index, will);
+    pub(crate) fn will_published(&mut self, edge: usize, will: Vec<u8>) {
+        self.coverage.count("a will is published");
+        self.note(|_| format!("the broker publishes for gw-{edge} {}", up(&will)));
+        self.presence_published(edge, will);
     }
 
     pub(crate) fn dial_done(&mut self, index: usize, life: u64, sid: SessionId, will: Vec<u8>) {
-        if self.edges[index].life != life {
+        if self.agents[index].life != life {
             return;
         }
-        let cut = self.seats[index].cut_until > self.time;
-        if cut || (self.storm && self.rng.chance(100)) {
+        let edge = self.identity(index);
+        let broker_is_down = self.script.embedded && self.cloud.core.is_none();
+        let unknown = !self.cloud.disk.edges.contains_key(&self.agents[index].id);
+        let cut = self.seats[edge].cut_until > self.time;
+        if broker_is_down || unknown || cut || (self.storm && self.agents[index].rng.chance(100)) {
             return self.edge_input(index, edge::Input::Disconnected { sid });
         }
-        self.note(|_| format!("gw-{index} connects as {sid}"));
-        if let Some(old) = self.seats[index].connect(sid, will) {
-            let late = self.rng.delay(if self.storm { 60_000 } else { 100 });
-            self.after(late, Event::WillPublished { edge: index, will: old });
+        self.connections += 1;
+        let conn = self.connections;
+        self.note(|world| format!("{} connects as {sid}", world.name(index)));
+        if let Some(old) = self.seats[edge].connect(Session { conn, agent: index, sid, will }) {
+            let late = self.agents[index].rng.delay(if self.storm { 60_000 } else { 100 });
+            self.after(late, Event::WillPublished { edge, will: old.will });
+            // The broker closes the connection that was taken over; the agent itself may have given it up already.
+            self.after(5, Event::LinkLost { agent: old.agent, conn: old.conn });
         }
-        self.edges[index].connected = Some(sid);
+        self.agents[index].connected = Some(Connection { conn, sid });
+        let retained = self.seats[edge].retained.clone().map(Rc::new);
         let retained = [
-            self.seats[index].retained.clone().map(|payload| Event::OwnPresence { edge: index, payload }),
-            self.controller_presence
-                .clone()
-                .map(|payload| Event::ControllerPresence { edge: index, payload }),
+            retained.map(|payload| Event::OwnPresence { edge, payload }),
+            self.controller_presence.clone().map(|payload| Event::ControllerPresence { edge, payload }),
         ];
         for event in retained.into_iter().flatten() {
             self.after(5, event);
@@ -184,23 +265,21 @@ impl World {
         self.edge_input(index, edge::Input::Connected { sid });
     }
 
-    pub(crate) fn link_lost(&mut self, index: usize, life: u64, sid: SessionId) {
-        let edge = &mut self.edges[index];
-        if edge.life != life || edge.connected != Some(sid) {
-            return;
-        }
-        edge.connected = None;
-        self.note(|_| format!("gw-{index} lost its connection"));
+    pub(crate) fn link_lost(&mut self, index: usize, conn: u64) {
+        let Some(link) = self.agents[index].connected.take_if(|link| link.conn == conn) else { return };
+        self.note(|world| format!("{} lost its connection", world.name(index)));
         self.seat_orphaned(index);
-        self.edge_input(index, edge::Input::Disconnected { sid });
+        self.edge_input(index, edge::Input::Disconnected { sid: link.sid });
     }
 
     pub(crate) fn probe(&mut self, index: usize, life: u64, rule: RuleId, order: edge::Order) {
-        let edge = &mut self.edges[index];
-        if edge.life != life {
+        let agent = &mut self.agents[index];
+        if agent.life != life {
             return;
         }
-        let Some(bridge) = edge.bridges.get_mut(&rule).filter(|bridge| bridge.order == order) else { return };
+        let Some(bridge) = agent.bridges.get_mut(&rule).filter(|bridge| bridge.order == order) else {
+            return;
+        };
         let sign = match self.remotes.sign(&bridge.config) {
             Sign::Nothing if bridge.told == Some(Sign::Running) => {
                 Sign::Fault(tidegate_model::code::FaultCode::KeepAlive)
@@ -208,7 +287,7 @@ impl World {
             sign @ (Sign::Running | Sign::Fault(_) | Sign::Nothing) => sign,
         };
         if sign == Sign::Nothing {
-            return self.after(5_000, Event::Probe { edge: index, life, rule, order });
+            return self.after(5_000, Event::Probe { agent: index, life, rule, order });
         }
         if bridge.told == Some(sign) {
             return;
@@ -218,18 +297,18 @@ impl World {
             Sign::Fault(code) => edge::BridgeEvent::Faulted(Fault { code, detail: format!("{code} it is") }),
             Sign::Running | Sign::Nothing => edge::BridgeEvent::Running,
         };
-        self.note(|_| format!("a bridge of gw-{index}: {sign:?}"));
+        self.note(|world| format!("a bridge of {}: {sign:?}", world.name(index)));
         self.edge_input(index, edge::Input::Bridge { rule, order, event });
     }
 
     /// Every bridge looks again, soon: something may have changed.
     pub(crate) fn probe_all(&mut self) {
-        for index in 0..EDGES {
-            let life = self.edges[index].life;
-            let bridges: Vec<_> = self.edges[index].bridges.iter().map(|(r, b)| (*r, b.order)).collect();
+        for index in 0..self.agents.len() {
+            let life = self.agents[index].life;
+            let bridges: Vec<_> = self.agents[index].bridges.iter().map(|(r, b)| (*r, b.order)).collect();
             for (rule, order) in bridges {
-                let wait = self.rng.between(10, 5_000);
-                self.after(wait, Event::Probe { edge: index, life, rule, order });
+                let wait = self.agents[index].rng.between(10, 5_000);
+                self.after(wait, Event::Probe { agent: index, life, rule, order });
             }
         }
     }

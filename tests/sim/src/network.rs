@@ -1,5 +1,7 @@
 //! What happens to a message between a client and its subscriber: lost, copied, delayed, overtaken.
 
+use std::fmt;
+
 use crate::rng::Rng;
 
 /// How bad it is, in thousandths and milliseconds.
@@ -33,5 +35,15 @@ impl Weather {
         }
         let copies = 1 + usize::from(self.copies > 0 && rng.chance(self.copies));
         (0..copies).map(|_| if self.delay_ms == 0 { 5 } else { rng.delay(self.delay_ms) }).collect()
+    }
+}
+
+impl fmt::Display for Weather {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { loss, copies, delay_ms } = self;
+        write!(
+            f,
+            "loses {loss} and copies {copies} of 1,000 messages and delays them for up to {delay_ms} ms, so that they overtake each other"
+        )
     }
 }

@@ -1,17 +1,18 @@
-//! Somebody at the console who saves, places, issues and stops at random, sometimes with a mistake.
+//! Somebody at the console, sometimes with a mistake: the rules of the world and the requests that steps become.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::OnceLock;
 
-use tidegate_cloud_core::{Expect, Request, WhenOffline};
+use tidegate_cloud_core::{Expect, Request};
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
-use tidegate_model::placement::Action;
 use tidegate_model::rule::{Format, Limits, Secret, SecretInput, ValidRule, parse};
 use uuid::Uuid;
 
 use crate::RULES;
 use crate::remote::{REMOTES, host};
 use crate::rng::Rng;
+use crate::step::Password;
 
 /// The name of an edge.
 #[must_use]
@@ -41,6 +42,7 @@ pub struct Shape {
 }
 
 const LOGINS: [&str; 3] = ["good", "bad-login", "bad-rights"];
+const TOPICS: [&str; 2] = ["sensors/#", "alarms/#"];
 
 impl Shape {
     /// Any of them, most often one that runs.
@@ -49,7 +51,7 @@ impl Shape {
         Self {
             topic: rng.below(2),
             remote: rng.below(REMOTES),
-            login: if rng.chance(750) { 0 } else { rng.between(1, 2).unsigned_abs() as usize },
+            login: if rng.chance(750) { 0 } else { rng.below(2) + 1 },
             manual: rng.chance(200),
             other_policy: rng.chance(200),
         }
@@ -60,12 +62,20 @@ impl Shape {
         let start = if self.manual { "manual" } else { "auto" };
         let policy =
             if self.other_policy { "[policy]\non_wipe = \"keep\"\non_drift = \"heal\"\n" } else { "" };
-        let topic = ["sensors/#", "alarms/#"][self.topic];
+        let topic = TOPICS[self.topic];
         format!(
-            "name = \"{name}\"\nstart = \"{start}\"\nmountpoint = \"plant/{{edge}}/\"\n{policy}[remote]\nurl = \"mqtt://{}\"\nusername = \"{}\"\n[[forwards]]\ntopic = \"{topic}\"\n",
+            "name = \"{name}\"\nstart = \"{start}\"\nmountpoint = \"plant/{{edge}}/{{line}}/\"\n{policy}[vars]\nline = {{ default = \"line-0\" }}\n[remote]\nurl = \"mqtt://{}\"\nusername = \"{}\"\n[[forwards]]\ntopic = \"{topic}\"\n",
             host(self.remote),
             LOGINS[self.login],
         )
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {} as {}", TOPICS[self.topic], host(self.remote), LOGINS[self.login])?;
+        f.write_str(if self.manual { ", waiting for a start" } else { "" })?;
+        f.write_str(if self.other_policy { ", kept when wiped, healed when drifting" } else { "" })
     }
 }
 
@@ -96,9 +106,14 @@ pub fn content(rule: usize, shape: Shape) -> ValidRule {
     read[&(rule, shape)].clone()
 }
 
-/// A rule's save.
+/// A rule's save. `id` is its identity if it is new.
 #[must_use]
-pub fn save(id: u128, rule: usize, shape: Shape, secret: SecretInput) -> Request {
+pub fn save(id: u128, rule: usize, shape: Shape, password: Password) -> Request {
+    let secret = match password {
+        Password::Keep => SecretInput::Keep,
+        Password::Set(which) => SecretInput::Set(Secret::new(["one", "two"][which % 2])),
+        Password::Clear => SecretInput::Clear,
+    };
     Request::SaveRule {
         id: RuleId(Uuid::from_u128(id)),
         content: Box::new(content(rule, shape)),
@@ -108,29 +123,9 @@ pub fn save(id: u128, rule: usize, shape: Shape, secret: SecretInput) -> Request
     }
 }
 
-/// The next thing that the operator wants, of so many rules and edges. `id` is the identity of a rule that may come new.
-pub fn wish(rng: &mut Rng, id: u128, (rules, edges): (usize, usize)) -> Request {
-    let rule = rng.below(rules);
-    let (name, edge) = (rule_name(rule), edge_id(rng.below(edges)));
-    let when_offline = if rng.chance(300) { WhenOffline::Queue } else { WhenOffline::Refuse };
-    let act = |action| Request::Act { rule: name.clone(), edge: edge.clone(), action, when_offline };
-    match rng.below(100) {
-        0..=14 => {
-            let secret = match rng.below(10) {
-                0..=6 => SecretInput::Keep,
-                7 | 8 => SecretInput::Set(Secret::new(["one", "two"][rng.below(2)])),
-                _ => SecretInput::Clear,
-            };
-            save(id, rule, Shape::any(rng), secret)
-        }
-        15..=29 => Request::Place { rule: name, edge, vars: BTreeMap::new() },
-        30..=35 => Request::Unplace { rule: name, edge },
-        36 | 37 => Request::DeleteRule { rule: name, expect: Expect::Any },
-        38 => Request::ConfirmEdge { edge },
-        39..=58 => act(Action::Issue),
-        59..=64 => act(Action::IssueAgain),
-        65..=78 => act(Action::Sync),
-        79..=88 => act(Action::Start),
-        _ => act(Action::Stop),
-    }
+/// A placement, with a value of its variable.
+#[must_use]
+pub fn place(rule: usize, edge: usize, line: usize) -> Request {
+    let vars = BTreeMap::from([("line".to_owned(), format!("line-{line}"))]);
+    Request::Place { rule: rule_name(rule), edge: edge_id(edge), vars }
 }

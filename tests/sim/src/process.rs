@@ -10,7 +10,10 @@ use tidegate_model::rule::EdgeRule;
 use tidegate_model::time::{Monotonic, Now, Wall};
 use tidegate_model::version::RuleVersion;
 
+use crate::accent::Accent;
 use crate::remote::Sign;
+use crate::rng::Rng;
+use crate::step::{Moment, Software};
 
 /// The clocks of one machine and one process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,8 +48,8 @@ pub struct CloudDisk {
     pub placements: BTreeMap<(RuleId, EdgeId), cloud::PlacementRecord>,
     /// Answers of requests that are done once.
     pub answers: BTreeMap<tidegate_model::digest::Digest, cloud::OnceRecord>,
-    /// Every version of every rule, as far as it is compared: only the number.
-    pub versions: BTreeMap<RuleId, RuleVersion>,
+    /// Every version of every rule, the first one first.
+    pub versions: BTreeMap<RuleId, Vec<Arc<cloud::VersionRecord>>>,
 }
 
 impl CloudDisk {
@@ -71,11 +74,13 @@ impl CloudDisk {
                 self.rules.insert(record.id, *record);
             }
             Write::PutVersion(record) => {
-                let last = self.versions.insert(record.rule, record.version);
+                let versions = self.versions.entry(record.rule).or_default();
+                let last = versions.last().map(|last| last.version);
                 let next = last.map_or(RuleVersion::FIRST, RuleVersion::next);
                 if record.version != next {
                     return Err(format!("{} follows {last:?}", record.version));
                 }
+                versions.push(Arc::from(record));
             }
             Write::RemoveRule(id) => {
                 self.rules.remove(&id);
@@ -114,6 +119,12 @@ impl CloudDisk {
         }
     }
 
+    /// The rules that are or were placed on an edge.
+    #[must_use]
+    pub fn placements_on(&self, edge: &EdgeId) -> Vec<RuleId> {
+        self.placements.keys().filter(|(_, on)| on == edge).map(|(rule, _)| *rule).collect()
+    }
+
     /// The placement of a rule by its name, if it is meant to be there.
     #[must_use]
     pub fn placement(&self, rule: &RuleName, edge: &EdgeId) -> Option<&cloud::PlacementRecord> {
@@ -122,16 +133,44 @@ impl CloudDisk {
 }
 
 /// The controller.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Cloud {
     /// While it runs.
     pub core: Option<cloud::Controller>,
     /// Its store.
     pub disk: CloudDisk,
+    /// A copy of the store that somebody made once.
+    pub backup: Option<CloudDisk>,
+    /// Until when its disk takes no write, in ms of virtual time.
+    pub full_until: i64,
     /// Its clocks.
     pub clock: Clock,
     /// When it wants to be woken, in ms of virtual time.
     pub due: Option<i64>,
+    /// Crashes that wait for a step: (steps before it, when in that step).
+    pub crash: Option<(u32, Moment)>,
+    /// Counts its processes.
+    pub life: u64,
+    /// Chance around it.
+    pub rng: Rng,
+}
+
+impl Cloud {
+    /// A controller with an empty store that does not run yet.
+    #[must_use]
+    pub fn new(rng: Rng) -> Self {
+        Self {
+            core: None,
+            disk: CloudDisk::default(),
+            backup: None,
+            full_until: 0,
+            clock: Clock::default(),
+            due: None,
+            crash: None,
+            life: 0,
+            rng,
+        }
+    }
 }
 
 /// A bridge as the shell of an agent keeps it.
@@ -145,49 +184,73 @@ pub struct Bridge {
     pub told: Option<Sign>,
 }
 
+/// A connection as an agent's shell knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// Its number.
+    pub conn: u64,
+    /// The session that was dialed.
+    pub sid: SessionId,
+}
+
 /// A gateway: its agent and its disk.
 #[derive(Debug)]
 pub struct Edge {
     /// Its name.
     pub id: EdgeId,
+    /// Whether there is such a gateway: a clone is not there at first, and either may go for ever.
+    pub exists: bool,
     /// While the agent runs.
     pub core: Option<edge::Agent>,
     /// Its disk.
     pub disk: edge::Snapshot,
     /// A copy of the disk that somebody made once.
     pub backup: Option<edge::Snapshot>,
+    /// Until when its disk takes no write, in ms of virtual time.
+    pub full_until: i64,
+    /// Which software it is.
+    pub software: Software,
+    /// What newer software says beyond ours.
+    pub accent: Accent,
     /// Its clocks.
     pub clock: Clock,
     /// When it wants to be woken, in ms of virtual time.
     pub due: Option<i64>,
     /// Counts its processes, so that what was meant for an earlier one is told apart.
     pub life: u64,
-    /// The session, as far as the agent's shell knows.
-    pub connected: Option<SessionId>,
+    /// Crashes that wait for a step: (steps before it, when in that step).
+    pub crash: Option<(u32, Moment)>,
+    /// The connection, as far as the agent's shell knows.
+    pub connected: Option<Connection>,
     /// Its bridges.
     pub bridges: BTreeMap<RuleId, Bridge>,
     /// What is taken in for which rule.
     pub taken_in: BTreeMap<RuleId, Arc<EdgeRule>>,
-    /// It never comes back.
-    pub gone: bool,
+    /// Chance around it.
+    pub rng: Rng,
 }
 
 impl Edge {
     /// A gateway with an empty disk and no agent.
     #[must_use]
-    pub fn new(id: EdgeId, store: u128) -> Self {
+    pub fn new(id: EdgeId, exists: bool, mut rng: Rng) -> Self {
         Self {
             id,
+            exists,
             core: None,
-            disk: edge::Snapshot::fresh(StoreId(store)),
+            disk: edge::Snapshot::fresh(StoreId(u128::from(rng.number()))),
             backup: None,
+            full_until: 0,
+            software: Software::Ours,
+            accent: Accent::default(),
             clock: Clock::default(),
             due: None,
             life: 0,
+            crash: None,
             connected: None,
             bridges: BTreeMap::new(),
             taken_in: BTreeMap::new(),
-            gone: false,
+            rng,
         }
     }
 
@@ -196,6 +259,7 @@ impl Edge {
         self.core = None;
         self.due = None;
         self.life += 1;
+        self.crash = None;
         self.connected = None;
         self.bridges.clear();
         self.taken_in.clear();

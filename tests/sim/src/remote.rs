@@ -49,20 +49,9 @@ impl Default for Remotes {
 }
 
 impl Remotes {
-    /// One of them changes; returns which.
-    pub fn change(&mut self, rng: &mut Rng) -> usize {
-        let index = rng.below(REMOTES);
-        self.0[index] = *rng.pick(&[
-            Weather::Up,
-            Weather::Up,
-            Weather::Up,
-            Weather::Gone(FaultCode::Tcp),
-            Weather::Gone(FaultCode::Dns),
-            Weather::Refusing(FaultCode::Auth),
-            Weather::Refusing(FaultCode::SubscribeRefused),
-            Weather::Silent,
-        ]);
-        index
+    /// One of them is different from now on.
+    pub fn set(&mut self, index: usize, weather: Weather) {
+        self.0[index % REMOTES] = weather;
     }
 
     /// No more changes; one in eight stays away, and none stays silent.

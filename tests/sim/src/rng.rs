@@ -14,6 +14,13 @@ impl Rng {
         rng
     }
 
+    /// A sequence of its own for one part of a world, so that what happens to one part does not change the chance of
+    /// another.
+    #[must_use]
+    pub fn part(seed: u64, part: u64) -> Self {
+        Self::new(seed.wrapping_add(part.wrapping_mul(0xd6e8_feb8_6659_fd93)))
+    }
+
     /// Any number.
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -2,12 +2,13 @@
 
 use tidegate_cloud_core::{PlacementRecord, Settled};
 use tidegate_edge_core::RuleRecord;
-use tidegate_model::ids::RuleId;
+use tidegate_model::ids::{EdgeId, RuleId};
 use tidegate_model::placement::{Link, Role, RunState};
 use tidegate_model::rule::EdgeRule;
 use tidegate_model::wire::DesiredRun;
 
 use crate::check::{Broken, same_run};
+use crate::operator;
 use crate::process::Edge;
 use crate::remote::Sign;
 use crate::world::World;
@@ -22,38 +23,50 @@ fn must(holds: bool, what: impl FnOnce() -> Broken) -> Result<(), Broken> {
 /// What is not so.
 pub fn check(world: &World) -> Result<(), Broken> {
     let core = world.cloud.core.as_ref().ok_or("the controller is not there")?;
-    for edge in &world.edges {
-        let view = core.edge(&edge.id).ok_or("an edge is not known")?;
-        if edge.gone {
-            must(!view.link.reachable(), || format!("{} is gone and shown as reachable", edge.id))?;
+    for index in 0..world.script.edges {
+        let id = operator::edge_id(index);
+        let view = core.edge(&id).ok_or("an edge is not known")?;
+        if world.is_gone(index) {
+            must(!view.link.reachable(), || format!("{id} is gone and shown as reachable"))?;
             continue;
         }
-        must(view.link == Link::Online, || format!("{} is {}", edge.id, view.link.as_str()))?;
-        must(view.held.is_none(), || format!("{} is held: {:?}", edge.id, view.held))?;
+        let edge = holder(world, &id)?;
+        must(view.link == Link::Online, || format!("{id} is {}", view.link.as_str()))?;
+        must(view.held.is_none(), || format!("{id} is held: {:?}", view.held))?;
         unmanaged(world, edge, &view.unmanaged)?;
         bridges(world, edge)?;
     }
     for record in world.cloud.disk.placements.values() {
-        let edge = world.edges.iter().find(|e| e.id == record.edge).ok_or("a placement on no edge")?;
         let what = |what: &str| format!("{} on {}: {what}", record.name, record.edge);
         let view = core.placement(&record.name, &record.edge, Role::Operator);
-        if edge.gone {
+        if (0..world.script.edges).any(|i| world.is_gone(i) && operator::edge_id(i) == record.edge) {
             let waits = record.operation.as_ref().is_none_or(|o| o.queued);
             must(waits, || what("an operation waits for ever for an edge that is gone"))?;
             let honest = view.is_none_or(|v| v.last_known || v.run_state == RunState::NotRunning);
             must(honest, || what("the state of an edge that is gone is not shown as last known"))?;
             continue;
         }
+        let edge = holder(world, &record.edge)?;
         must(record.operation.is_none(), || what(&format!("never settled: {:?}", record.operation)))?;
         let here = edge.disk.rules.get(&record.rule);
         if !record.present {
             must(here.is_none(), || what("it was taken off and is still there"))?;
             continue;
         }
-        must(view.is_some_and(|v| !v.last_known), || what("it is shown as last known, or not at all"))?;
+        let view = view.ok_or_else(|| what("it is not shown"))?;
+        must(!view.last_known, || what("it is shown as last known"))?;
         agreement(record, here).map_err(|e| what(&e))?;
     }
     Ok(())
+}
+
+/// The one gateway that has an identity.
+fn holder<'a>(world: &'a World, id: &EdgeId) -> Result<&'a Edge, Broken> {
+    let mut holders = world.agents.iter().filter(|agent| agent.exists && agent.id == *id);
+    match (holders.next(), holders.next()) {
+        (Some(holder), None) => Ok(holder),
+        (_, _) => Err(format!("not one gateway has the identity {id}")),
+    }
 }
 
 /// The rules on an edge of which the cloud has no record are told as unmanaged, and only a backup makes such.
@@ -88,6 +101,13 @@ fn agreement(record: &PlacementRecord, here: Option<&RuleRecord>) -> Result<(), 
     must(same_run(&reported.run, &here.run), || {
         format!("the cloud shows {:?}, it is {:?}", reported.run, here.run)
     })?;
+    if let (Some(last), Some(outcome)) = (last(record), &here.outcome)
+        && last.generation == here.generation
+    {
+        must(last.code.is_success() == outcome.code.is_success(), || {
+            format!("its last action is shown as {}, it ended there as {}", last.code, outcome.code)
+        })?;
+    }
     let known = record.committed.as_ref().map(|t| t.at);
     must(known.is_none() || known == here.running(), || {
         "the cloud keeps the bytes of another version".to_owned()

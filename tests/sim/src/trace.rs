@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use tidegate_cloud_core as cloud;
 use tidegate_model::wire::{Envelope, Up};
 
+use crate::TRACE_LINES;
 use crate::world::World;
-use crate::{EDGES, TRACE_LINES};
 
 /// Lines of the trace that are kept, of which those are shown that concern the edge that failed.
 const KEPT_LINES: usize = 20_000;
@@ -39,11 +39,11 @@ impl World {
 }
 
 /// The last lines that concern the edge that the failure names, or all where it names none.
-pub(crate) fn last_lines(trace: VecDeque<String>, what: &str) -> Vec<String> {
+pub(crate) fn last_lines(trace: VecDeque<String>, what: &str, edges: usize) -> Vec<String> {
     let named = |text: &str, index: usize| text.contains(&format!("gw-{index}"));
-    let concerned = (0..EDGES).find(|index| named(what, *index));
+    let concerned = (0..edges).find(|index| named(what, *index));
     let concerns = |line: &String| {
-        concerned.is_none_or(|index| named(line, index) || (0..EDGES).all(|other| !named(line, other)))
+        concerned.is_none_or(|index| named(line, index) || (0..edges).all(|other| !named(line, other)))
     };
     let mut lines: Vec<String> = trace.into_iter().filter(concerns).collect();
     lines.split_off(lines.len().saturating_sub(TRACE_LINES))

@@ -1,0 +1,161 @@
+//! Runs that failed once, as the shrinker printed them. Each says in its name what must hold.
+
+use tidegate_sim::play;
+use tidegate_sim::words::*;
+
+const GOOD: Shape = Shape { topic: 1, remote: 0, login: 0, manual: false, other_policy: false };
+
+fn holds(script: &Script) {
+    if let Err(failure) = play(script, true) {
+        panic!("{failure}");
+    }
+}
+
+fn calm(seed: u64, edges: usize, calm_at: i64, steps: Vec<At>) -> Script {
+    Script { calm_at, steps, heartbeat_s: 300, ..Script::calm(seed, edges) }
+}
+
+/// One rule, issued to `gw-0`.
+fn issued(shape: Shape) -> Vec<At> {
+    vec![
+        At(5_000, Save { rule: 0, shape, password: Keep }),
+        At(5_000, Place { rule: 0, edge: 0, line: 0 }),
+        At(5_000, Act { action: Issue, rule: 0, edge: 0, queue: true }),
+    ]
+}
+
+fn then(mut before: Vec<At>, steps: impl IntoIterator<Item = At>) -> Vec<At> {
+    before.extend(steps);
+    before
+}
+
+#[test]
+fn messages_of_kinds_that_nobody_knows_count_and_make_no_gap() {
+    let steps = vec![At(25_469, Install { edge: 0, software: Newer })];
+    for seed in 1..6 {
+        holds(&calm(seed, 1, 44_862, steps.clone()));
+        holds(&Script { newer_cloud: true, ..calm(seed, 1, 44_862, steps.clone()) });
+    }
+}
+
+#[test]
+fn nothing_is_sent_to_an_agent_of_another_protocol_version() {
+    let steps = [
+        At(50_000, Install { edge: 0, software: Foreign }),
+        At(60_000, Save { rule: 0, shape: Shape { topic: 0, ..GOOD }, password: Keep }),
+        At(61_000, Act { action: Sync, rule: 0, edge: 0, queue: false }),
+    ];
+    holds(&calm(2, 1, 90_000, then(issued(GOOD), steps)));
+}
+
+#[test]
+fn a_rule_can_be_stopped_on_an_agent_that_is_too_old_for_it() {
+    let steps = [
+        At(50_000, Install { edge: 0, software: Older }),
+        At(60_000, Act { action: Stop, rule: 0, edge: 0, queue: false }),
+        At(70_000, Save { rule: 0, shape: Shape { topic: 0, ..GOOD }, password: Keep }),
+        At(71_000, Act { action: Sync, rule: 0, edge: 0, queue: false }),
+        At(72_000, Act { action: Start, rule: 0, edge: 0, queue: false }),
+    ];
+    holds(&calm(3, 1, 90_000, then(issued(GOOD), steps)));
+}
+
+#[test]
+fn an_unfinished_issue_is_not_stopped_into_an_agent_that_cannot_run_it() {
+    // The issue waits for the edge, which comes back with older software: the stop carried that issue and panicked.
+    for ms in 0..30 {
+        let steps = vec![
+            At(5_000, Save { rule: 0, shape: GOOD, password: Keep }),
+            At(5_000, Place { rule: 0, edge: 0, line: 0 }),
+            At(6_000, Install { edge: 0, software: Older }),
+            At(6_500, Act { action: Issue, rule: 0, edge: 0, queue: true }),
+            At(7_000 + 200 * ms, Act { action: Stop, rule: 0, edge: 0, queue: true }),
+        ];
+        holds(&calm(4, 1, 90_000, steps));
+    }
+}
+
+#[test]
+fn a_rule_is_not_taken_off_an_edge_whose_actions_are_held() {
+    let steps = [
+        At(117_970, Clone { edge: 0 }),
+        At(120_837, Delete { rule: 0 }),
+        At(121_000, CloneEnds { edge: 0, original: false }),
+    ];
+    for seed in 1..10 {
+        holds(&calm(seed, 1, 125_000, then(issued(GOOD), steps)));
+    }
+}
+
+#[test]
+fn a_controller_that_lost_its_newest_epochs_goes_on_above_them_when_an_operator_confirms() {
+    // Restored from a backup and with a clock that is behind, no edge obeyed it for ever.
+    let steps = [
+        At(20_000, BackUpCloud),
+        At(30_000, KillCloud { down_ms: 1_000 }),
+        At(60_000, CloudClock { ahead_ms: -41_809_025 }),
+        At(61_000, RestoreCloud),
+        At(70_000, Unplace { rule: 0, edge: 0 }),
+    ];
+    holds(&calm(6, 2, 80_000, then(issued(GOOD), steps)));
+}
+
+#[test]
+fn what_runs_as_desired_is_no_drift_after_the_controller_was_restored() {
+    let steps = [
+        At(50_632, Save { rule: 0, shape: Shape { remote: 1, manual: true, ..GOOD }, password: Keep }),
+        At(79_687, BackUpCloud),
+        At(136_409, Act { action: Sync, rule: 0, edge: 0, queue: false }),
+        At(251_973, RestoreCloud),
+    ];
+    holds(&calm(7, 1, 251_974, then(issued(GOOD), steps)));
+}
+
+#[test]
+fn a_stop_that_the_restored_controller_does_not_know_stands() {
+    let steps = [
+        At(138_247, BackUpCloud),
+        At(197_099, Act { action: Stop, rule: 0, edge: 0, queue: false }),
+        At(231_665, RestoreCloud),
+        At(277_570, CrashEdge { edge: 0, after: 0, moment: BeforeCommit }),
+        At(308_040, Confirm { edge: 0 }),
+    ];
+    holds(&calm(8, 1, 365_000, then(issued(GOOD), steps)));
+}
+
+#[test]
+fn drift_is_shown_although_an_earlier_issue_had_failed() {
+    let steps = [
+        At(6_000, KillEdge { edge: 0, down_ms: 80_000 }),
+        At(90_000, BackUpCloud),
+        At(91_000, Save { rule: 0, shape: Shape { remote: 2, ..GOOD }, password: Set(1) }),
+        At(142_178, Act { action: IssueAgain, rule: 0, edge: 0, queue: true }),
+        At(160_491, RestoreCloud),
+    ];
+    for seed in 1..10 {
+        holds(&calm(seed, 1, 160_492, then(issued(GOOD), steps)));
+    }
+}
+
+#[test]
+fn an_edge_of_a_past_session_that_obeyed_a_newer_controller_is_heard_again() {
+    // The welcome that would have told it the epoch to jump above came from a controller that it does not obey.
+    holds(&Script {
+        heartbeat_s: 60,
+        ..calm(
+            7_137_270_140_410_016_048,
+            1,
+            425_000,
+            vec![
+                At(6_000, Clone { edge: 0 }),
+                At(11_167, KillCloud { down_ms: 4_354 }),
+                At(13_118, BackUpCloud),
+                At(15_105, Cut { edge: 0, ms: 4_744 }),
+                At(18_944, Cut { edge: 0, ms: 6_769 }),
+                At(21_344, CloudClock { ahead_ms: -5_438_796 }),
+                At(23_926, StopEdge { edge: 0, down_ms: 31_917 }),
+                At(43_714, RestoreCloud),
+            ],
+        )
+    });
+}
