@@ -16,7 +16,7 @@ pub use rule::{
     ApplyArgs, DiffArgs, ExportFormat, ImportCommand, ListArgs, MosquittoArgs, PlaceArgs, RuleCommand,
     RuleExportArgs,
 };
-pub use server::{DevArgs, ExportArgs, ImportArgs, ServeArgs, StoreArg};
+pub use server::{DevArgs, ExportArgs, ImportArgs, LogFormatArg, ServeArgs, StoreArg};
 
 use crate::output::Format;
 

@@ -11,6 +11,7 @@ mod failure;
 mod logs;
 mod output;
 mod prompt;
+mod service;
 mod signals;
 
 use std::process::ExitCode;

@@ -22,5 +22,5 @@ pub mod store;
 mod systems;
 mod transport;
 
-pub use run::{Ready, RunError, run};
-pub use settings::{Flags, Settings, SettingsError, StoreKind};
+pub use run::{Alive, Ready, RunError, run};
+pub use settings::{Flags, LogFormat, Settings, SettingsError, StoreKind};

@@ -58,6 +58,25 @@ pub struct Ready {
     pub admin_token: Option<Token>,
     /// The file that holds it.
     pub admin_token_file: PathBuf,
+    /// Tells whether the loop goes round.
+    pub alive: Alive,
+}
+
+/// A way to ask the loop whether it goes round.
+#[derive(Clone)]
+pub struct Alive(CoreLink);
+
+impl std::fmt::Debug for Alive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Alive")
+    }
+}
+
+impl Alive {
+    /// Returns when the loop has answered, after everything that waited before is durable; `false`: it ended.
+    pub async fn answers(&self) -> bool {
+        self.0.read(|_, _| ()).await.is_ok()
+    }
 }
 
 /// Why the controller did not start, or stopped by itself.
@@ -142,6 +161,7 @@ pub async fn run(
     store.apply(first.writes).await?;
 
     let (link, inbox) = core_link::channel();
+    let alive = Alive(link.clone());
     let credentials = Arc::new(Credentials::default());
     let events = Arc::new(Events::new(controller.epoch()));
     let topics = Topics::new(account);
@@ -216,6 +236,7 @@ pub async fn run(
         broker: shown,
         admin_token,
         admin_token_file: settings.admin_token_file(),
+        alive,
     };
     // A caller that does not wait for it has no use for it.
     let _ = ready.send(told);

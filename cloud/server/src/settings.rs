@@ -14,6 +14,7 @@
 //! allow_remote = false        # TIDEGATE_ALLOW_REMOTE  needed for an address that is not loopback
 //! http_rate = 2000            # TIDEGATE_HTTP_RATE     requests per second and client address; 0: no bound
 //! metrics_public = false      # TIDEGATE_METRICS_PUBLIC  /metrics without a token
+//! log_format = "text"         # TIDEGATE_LOG_FORMAT    or "json": one object per line
 //! ```
 //!
 //! The data directory is, unless it is set, `$XDG_STATE_HOME/tidegate`, else `$HOME/.local/state/tidegate`, else
@@ -84,6 +85,41 @@ impl fmt::Display for StoreKind {
     }
 }
 
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// A text that names no [`LogFormat`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a log format is 'text' or 'json'")]
+pub struct InvalidLogFormat;
+
+impl FromStr for LogFormat {
+    type Err = InvalidLogFormat;
+    fn from_str(text: &str) -> Result<Self, InvalidLogFormat> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(InvalidLogFormat),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
 /// Everything that an operator chose, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -107,6 +143,8 @@ pub struct Settings {
     pub http_rate: u32,
     /// `/metrics` needs no token.
     pub metrics_public: bool,
+    /// How log lines are written.
+    pub log_format: LogFormat,
 }
 
 /// What the command line says; `None`: nothing, so that the environment and the file count.
@@ -126,6 +164,8 @@ pub struct Flags {
     pub store: Option<StoreKind>,
     /// `--allow-remote`
     pub allow_remote: Option<bool>,
+    /// `--log-format`
+    pub log_format: Option<LogFormat>,
 }
 
 /// One thing that is wrong with the settings.
@@ -174,6 +214,7 @@ impl Settings {
             allow_remote: false,
             http_rate: DEFAULT_HTTP_RATE,
             metrics_public: false,
+            log_format: LogFormat::default(),
         }
     }
 
@@ -244,7 +285,7 @@ impl Settings {
         }
         format!(
             "http = {}\nmqtt = {}\n{broker}data_dir = {}\nstore = {}\ncache_mib = {}\nallow_remote = {}\n\
-             http_rate = {}\nmetrics_public = {}\n",
+             http_rate = {}\nmetrics_public = {}\nlog_format = {}\n",
             quoted(self.http.to_string()),
             quoted(self.mqtt.to_string()),
             quoted(self.data_dir.display().to_string()),
@@ -252,7 +293,8 @@ impl Settings {
             self.cache_mib,
             self.allow_remote,
             self.http_rate,
-            self.metrics_public
+            self.metrics_public,
+            quoted(self.log_format.to_string())
         )
     }
 

@@ -14,6 +14,15 @@ pub enum StoreArg {
     Memory,
 }
 
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormatArg {
+    /// For people
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
 /// `serve`
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -42,6 +51,9 @@ pub struct ServeArgs {
     /// Allow addresses that are not loopback, although there is no TLS yet
     #[arg(long)]
     pub allow_remote: bool,
+    /// How log lines are written [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormatArg>,
     /// Check the settings and end
     #[arg(long)]
     pub check: bool,

@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use tidegate_cloud::{Flags, Settings, StoreKind};
+use tidegate_cloud::{Flags, LogFormat, Settings, StoreKind};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{ServeArgs, StoreArg};
+use crate::args::{LogFormatArg, ServeArgs, StoreArg};
 use crate::env::Env;
 use crate::failure::{Exit, Failure};
 use crate::logs;
 use crate::output::Out;
+use crate::service;
 use crate::signals;
 
 /// Runs the controller until a signal.
@@ -26,6 +27,10 @@ pub async fn serve(out: &Out, env: &Env, args: ServeArgs) -> Result<Exit, Failur
             StoreArg::Memory => StoreKind::Memory,
         }),
         allow_remote: args.allow_remote.then_some(true),
+        log_format: args.log_format.map(|format| match format {
+            LogFormatArg::Text => LogFormat::Text,
+            LogFormatArg::Json => LogFormat::Json,
+        }),
     };
     let settings =
         Settings::load(args.config.as_deref(), &flags).map_err(|error| Failure::Usage(error.to_string()))?;
@@ -37,7 +42,7 @@ pub async fn serve(out: &Out, env: &Env, args: ServeArgs) -> Result<Exit, Failur
         out.note("the settings are fine");
         return Ok(Exit::Done);
     }
-    logs::start(env.log.as_deref().unwrap_or("info"));
+    logs::start(env.log.as_deref().unwrap_or("info"), settings.log_format);
     tidegate_broker::raise_open_files();
     let stop = CancellationToken::new();
     let (ready, served) = oneshot::channel::<tidegate_cloud::Ready>();
@@ -51,7 +56,15 @@ pub async fn serve(out: &Out, env: &Env, args: ServeArgs) -> Result<Exit, Failur
                 ready.broker,
                 where_the_token_is(ready.admin_token.is_some(), &ready.admin_token_file)
             ));
+            service::ready(&format!("API http://{}, broker {}", ready.http, ready.broker));
+            service::keep_alive(ready.alive).await;
         }
+        std::future::pending::<()>().await
+    };
+    let asked = stop.clone();
+    let goodbye = async {
+        asked.cancelled().await;
+        service::stopping();
         std::future::pending::<()>().await
     };
     tokio::select! {
@@ -60,6 +73,7 @@ pub async fn serve(out: &Out, env: &Env, args: ServeArgs) -> Result<Exit, Failur
             Ok(Exit::Done)
         }
         () = told => Ok(Exit::Done),
+        () = goodbye => Ok(Exit::Done),
     }
 }
 

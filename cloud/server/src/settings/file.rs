@@ -34,7 +34,13 @@ pub(super) fn read(path: &Path, text: &str, draft: &mut Draft) {
                 draft.set_text(key, OsStr::new(if *flag { "true" } else { "false" }), at);
             }
             (
-                Key::Http | Key::Mqtt | Key::Broker | Key::BrokerPasswordFile | Key::DataDir | Key::Store,
+                Key::Http
+                | Key::Mqtt
+                | Key::Broker
+                | Key::BrokerPasswordFile
+                | Key::DataDir
+                | Key::Store
+                | Key::LogFormat,
                 DeValue::String(text),
             ) => {
                 draft.set_text(key, OsStr::new(text.as_ref()), at);
@@ -46,7 +52,13 @@ pub(super) fn read(path: &Path, text: &str, draft: &mut Draft) {
                 draft.problem(&at, format!("{} is true or false, without quotes", key.name()));
             }
             (
-                Key::Http | Key::Mqtt | Key::Broker | Key::BrokerPasswordFile | Key::DataDir | Key::Store,
+                Key::Http
+                | Key::Mqtt
+                | Key::Broker
+                | Key::BrokerPasswordFile
+                | Key::DataDir
+                | Key::Store
+                | Key::LogFormat,
                 _,
             ) => {
                 draft.problem(&at, format!("{} is a text in quotes", key.name()));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::broker::{BrokerDraft, ExternalBroker};
 use super::{CACHE_MIB, DEFAULT_CACHE_MIB, DEFAULT_HTTP, DEFAULT_HTTP_RATE, DEFAULT_MQTT, MAX_HTTP_RATE};
-use super::{Flags, SettingProblem, Settings, SettingsError, StoreKind};
+use super::{Flags, LogFormat, SettingProblem, Settings, SettingsError, StoreKind};
 
 /// A setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +21,11 @@ pub(super) enum Key {
     AllowRemote,
     HttpRate,
     MetricsPublic,
+    LogFormat,
 }
 
 impl Key {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Http,
         Self::Mqtt,
         Self::Broker,
@@ -35,6 +36,7 @@ impl Key {
         Self::AllowRemote,
         Self::HttpRate,
         Self::MetricsPublic,
+        Self::LogFormat,
     ];
 
     /// Its name in the file.
@@ -50,6 +52,7 @@ impl Key {
             Self::AllowRemote => "allow_remote",
             Self::HttpRate => "http_rate",
             Self::MetricsPublic => "metrics_public",
+            Self::LogFormat => "log_format",
         }
     }
 
@@ -66,6 +69,7 @@ impl Key {
             Self::AllowRemote => "TIDEGATE_ALLOW_REMOTE",
             Self::HttpRate => "TIDEGATE_HTTP_RATE",
             Self::MetricsPublic => "TIDEGATE_METRICS_PUBLIC",
+            Self::LogFormat => "TIDEGATE_LOG_FORMAT",
         }
     }
 
@@ -81,6 +85,7 @@ impl Key {
             Self::AllowRemote => "--allow-remote",
             Self::HttpRate => "http_rate",
             Self::MetricsPublic => "metrics_public",
+            Self::LogFormat => "--log-format",
         }
     }
 }
@@ -118,6 +123,7 @@ pub(super) struct Draft {
     allow_remote: Option<bool>,
     http_rate: Option<u32>,
     metrics_public: Option<bool>,
+    log_format: Option<LogFormat>,
     problems: Vec<SettingProblem>,
 }
 
@@ -154,6 +160,10 @@ impl Draft {
             Key::BrokerPasswordFile => self.external.password_file = Some((PathBuf::from(text), place)),
             Key::Store => match text.parse() {
                 Ok(store) => self.store = Some(store),
+                Err(error) => self.problem(&place, format!("{error}, not '{text}'")),
+            },
+            Key::LogFormat => match text.parse() {
+                Ok(format) => self.log_format = Some(format),
                 Err(error) => self.problem(&place, format!("{error}, not '{text}'")),
             },
             Key::CacheMib => match text.parse() {
@@ -206,6 +216,7 @@ impl Draft {
         }
         self.data_dir = flags.data_dir.clone().or_else(|| self.data_dir.take());
         self.store = flags.store.or(self.store);
+        self.log_format = flags.log_format.or(self.log_format);
         self.allow_remote = flags.allow_remote.or(self.allow_remote);
     }
 
@@ -267,6 +278,7 @@ impl Draft {
             allow_remote,
             http_rate: self.http_rate.unwrap_or(DEFAULT_HTTP_RATE),
             metrics_public: self.metrics_public.unwrap_or(false),
+            log_format: self.log_format.unwrap_or_default(),
         })
     }
 }

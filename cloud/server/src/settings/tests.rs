@@ -128,3 +128,22 @@ fn what_is_wrong_with_a_broker_is_told_with_its_place_and_without_the_password()
     let remote = "allow_remote = true\nbroker = \"mqtt://u:s3cret@192.0.2.1\"";
     assert!(resolve(remote, &[], &Flags::default()).is_ok());
 }
+
+#[test]
+fn the_example_of_deploy_can_be_used() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples/controller.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let settings = Settings::resolve(Some((&path, &text)), &|_| None, &Flags::default()).unwrap();
+    assert_eq!(settings.data_dir, Path::new("/var/lib/tidegate"));
+}
+
+#[test]
+fn log_lines_are_text_or_json() {
+    let env = |name: &str| (name == "TIDEGATE_LOG_FORMAT").then(|| OsString::from("json"));
+    assert_eq!(Settings::resolve(None, &env, &Flags::default()).unwrap().log_format, LogFormat::Json);
+    let flags = Flags { log_format: Some(LogFormat::Text), ..Flags::default() };
+    assert_eq!(Settings::resolve(None, &env, &flags).unwrap().log_format, LogFormat::Text);
+    let wrong = Some((Path::new("t.toml"), "log_format = \"xml\"\n"));
+    let told = Settings::resolve(wrong, &|_| None, &Flags::default()).unwrap_err().to_string();
+    assert_eq!(told, "t.toml:1:14: a log format is 'text' or 'json', not 'xml'");
+}
