@@ -45,17 +45,23 @@ pub async fn serve(out: &Out, env: &Env, args: ServeArgs) -> Result<Exit, Failur
     logs::start(env.log.as_deref().unwrap_or("info"), settings.log_format);
     tidegate_broker::raise_open_files();
     let stop = CancellationToken::new();
+    let log_format = settings.log_format;
     let (ready, served) = oneshot::channel::<tidegate_cloud::Ready>();
     signals::cancel_on_signal(stop.clone());
     let told = async {
         if let Ok(ready) = served.await {
-            out.note(format_args!(
+            let greeting = format!(
                 "tidegate serves: API http://{}, {} {}. {}",
                 ready.http,
                 if ready.mqtt.is_some() { "MQTT for gateways" } else { "over the broker" },
                 ready.broker,
                 where_the_token_is(ready.admin_token.is_some(), &ready.admin_token_file)
-            ));
+            );
+            match log_format {
+                LogFormat::Text => out.note(greeting),
+                // Whoever reads the log reads objects only.
+                LogFormat::Json => tracing::info!("{greeting}"),
+            }
             service::ready(&format!("API http://{}, broker {}", ready.http, ready.broker));
             service::keep_alive(ready.alive).await;
         }
