@@ -89,6 +89,18 @@ impl World {
     }
 
     fn send(&mut self, asked: &Asked) {
+        let removed = match &asked.request {
+            cloud::Request::RemoveEdge { edge, .. } => Some((edge, self.cloud.disk.placements_on(edge))),
+            cloud::Request::SaveRule { .. }
+            | cloud::Request::ActOnMany { .. }
+            | cloud::Request::RestoreRule { .. }
+            | cloud::Request::DeleteRule { .. }
+            | cloud::Request::Place { .. }
+            | cloud::Request::Unplace { .. }
+            | cloud::Request::Act { .. }
+            | cloud::Request::CreateEdge { .. }
+            | cloud::Request::ConfirmEdge { .. } => None,
+        };
         let _ = self.cloud_input(cloud::Input::Tick);
         self.answer = None;
         self.note(|_| format!("operator: {}", brief(&asked.request)));
@@ -103,6 +115,11 @@ impl World {
             self.fail("a refused request changed something".to_owned());
         }
         let _ = self.perform_cloud(output);
+        if let Some((edge, before)) = removed
+            && !self.cloud.disk.edges.contains_key(edge)
+        {
+            self.ledger.edge_removed(edge, before);
+        }
         if let Some(Err(rejection)) = &self.answer {
             if rejection.code() == Code::UnsupportedField {
                 self.coverage.count("a rule that needs more than the agent can is refused");

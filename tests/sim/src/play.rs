@@ -44,12 +44,7 @@ impl World {
             }
             Step::Confirm { edge } => self.ask(cloud::Request::ConfirmEdge { edge: edge_id(edge) }),
             Step::RemoveEdge { edge } => {
-                let edge = edge_id(edge);
-                let before = self.cloud.disk.placements_on(&edge);
-                self.ask(cloud::Request::RemoveEdge { edge: edge.clone(), leave_running: true });
-                if !self.cloud.disk.edges.contains_key(&edge) {
-                    self.ledger.edge_removed(&edge, before);
-                }
+                self.ask(cloud::Request::RemoveEdge { edge: edge_id(edge), leave_running: true });
             }
             Step::CreateEdge { edge } => {
                 let edge = edge_id(edge);
