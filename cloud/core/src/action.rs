@@ -242,10 +242,13 @@ impl Controller {
 
     /// Sends the desired state of a placement to the session that stands.
     pub(crate) fn send_set(&mut self, turn: &mut Turn, key: &Key) {
-        let held = self.edges.get(&key.1).is_some_and(|edge| edge.held().is_some());
-        if held && !self.placement_mut(key).record.present {
-            // Actions are held, a removal too: it waits like one for an edge that is offline.
-            return self.wait_offline(turn.now, key);
+        if let Some(held) = self.edges.get(&key.1).and_then(|edge| edge.held()) {
+            // A removal waits like one for an edge that is offline; what was to be sent again is not.
+            return if self.placement_mut(key).record.present {
+                self.settle(turn, key, held, held.meaning().to_owned());
+            } else {
+                self.wait_offline(turn.now, key);
+            };
         }
         let placement = self.placement_mut(key);
         let record = &mut placement.record;

@@ -49,7 +49,8 @@ impl Controller {
     /// Who the edge is and what it can; whether it holds what the records say.
     pub(crate) fn hello(&mut self, turn: &mut Turn, id: &EdgeId, header: &Header, hello: &Hello) {
         self.check_boot(turn, id, header.sid, hello.boot);
-        let same = self.root_of(id) == hello.root;
+        // Equal roots say what it holds, not how what was given up meanwhile ended there.
+        let same = self.root_of(id) == hello.root && !self.has_unknown_end(id);
         let edge = self.edge_mut(id);
         let facts = &mut edge.record.facts;
         facts.agent = Some(hello.agent.clone());
@@ -72,6 +73,18 @@ impl Controller {
             }
             self.confirmed(turn, id);
         }
+    }
+
+    /// Whether an action was given up although the edge had accepted it: how it ended is not known.
+    fn has_unknown_end(&self, id: &EdgeId) -> bool {
+        self.keys_of_edge(id).iter().map(|key| &self.placements[key].record).any(|record| {
+            let accepted = record.reported.as_ref().is_some_and(|r| r.generation == record.generation);
+            let given_up = [&record.last_issue, &record.last_run].into_iter().flatten().any(|last| {
+                let no_answer = last.code.is_transient() || last.code == Code::EdgeOffline;
+                last.generation == record.generation && no_answer
+            });
+            accepted && given_up && record.operation.is_none()
+        })
     }
 
     /// An edge that obeyed a controller of a higher epoch takes nothing from this one, whose store and clock are older.

@@ -355,6 +355,24 @@ fn a_lost_result_is_settled_by_the_inventory_and_nothing_is_applied_twice() {
 }
 
 #[test]
+fn how_an_action_ended_that_was_given_up_is_asked_for_although_roots_are_equal() {
+    let mut world = World::issued();
+    world.act("up", Action::Stop).unwrap();
+    let set = world.last_set().unwrap();
+    // The edge accepted it and tells so in an inventory; its result is lost, and the controller starts anew.
+    let run = world.run(RunState::PausedManual, By::Cloud);
+    world.held.insert(set.rule, crate::world::Held { set: set.clone(), running: Some(set.target), run });
+    world.hello();
+    world.restart();
+    world.connect();
+    world.disconnect();
+    world.pass(70_000);
+    assert_eq!(world.record().last_run.as_ref().map(|last| last.code), Some(Code::EdgeOffline));
+    world.connect();
+    assert!(world.wants_inventory(), "the roots are equal, and how the stop ended is not known");
+}
+
+#[test]
 fn m10_a_push_that_got_lost_heals_at_the_next_hello() {
     let mut world = World::placed();
     world.act("up", Action::Issue).unwrap();

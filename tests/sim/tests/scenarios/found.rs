@@ -159,3 +159,22 @@ fn an_edge_of_a_past_session_that_obeyed_a_newer_controller_is_heard_again() {
         )
     });
 }
+
+#[test]
+fn an_action_in_flight_is_not_sent_anew_while_the_edge_is_held_again() {
+    // The confirmation raised the generation of what was in flight; the inventory after it held the edge once more.
+    let mut steps = issued(GOOD);
+    steps.extend([
+        At(5_000, Save { rule: 1, shape: Shape { remote: 1, ..GOOD }, password: Keep }),
+        At(5_000, Place { rule: 1, edge: 0, line: 0 }),
+        At(164_970, BackUpCloud),
+        At(240_017, Act { action: IssueAgain, rule: 1, edge: 0, queue: false }),
+        At(287_124, Delete { rule: 0 }),
+        At(308_800, RestoreCloud),
+        At(345_223, Act { action: IssueAgain, rule: 0, edge: 0, queue: false }),
+    ]);
+    for seed in 1..40 {
+        let weather = Weather { loss: 30, copies: 0, delay_ms: 50 };
+        holds(&Script { weather, ..calm(seed, 1, 345_224, steps.clone()) });
+    }
+}
