@@ -99,7 +99,7 @@ pub enum Rejection {
     },
     /// Rules are on the edge.
     #[error(
-        "{count} rules are on edge '{edge}'; take them off first (tidegate rule unplace), or leave them running there (--leave-running)"
+        "rules are still on edge '{edge}' ({count}); take them off first (tidegate rule unplace), or leave them running there (--leave-running)"
     )]
     EdgeInUse {
         /// The edge.

@@ -11,3 +11,4 @@ mod placements;
 mod rules;
 mod secrets;
 mod stream;
+mod wrong_requests;

@@ -147,3 +147,29 @@ fn log_lines_are_text_or_json() {
     let told = Settings::resolve(wrong, &|_| None, &Flags::default()).unwrap_err().to_string();
     assert_eq!(told, "t.toml:1:14: a log format is 'text' or 'json', not 'xml'");
 }
+
+#[test]
+fn each_wrong_setting_of_the_controller_is_told_with_its_place_and_a_way_out() {
+    let wrong = [
+        "http = \"localhost\"",
+        "http = \"127.0.0.1:99999\"",
+        "mqtt = 7183",
+        "http = \"0.0.0.0:7180\"",
+        "broker = \"mqtts://b\"",
+        "broker = \"b:1883\"",
+        "store = \"postgres\"",
+        "cache_mib = 0",
+        "log_format = \"xml\"",
+        "data_dir = 3",
+        "broker_password_file = \"/etc/shadow-of-nothing\"",
+        "htpp = \"127.0.0.1:7180\"",
+        "http = \"127.0.0.1:7180",
+    ];
+    let told: Vec<String> = wrong
+        .iter()
+        .map(|text| {
+            format!("{text}\n    {}\n", problems(resolve(text, &[], &Flags::default())).join("\n    "))
+        })
+        .collect();
+    insta::assert_snapshot!(told.join("\n"));
+}
