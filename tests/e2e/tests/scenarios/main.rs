@@ -13,6 +13,7 @@ mod every_write;
 mod external_cloud;
 mod external_local;
 mod flow;
+mod lists;
 mod migrate;
 mod mqtt_control;
 mod run_states;

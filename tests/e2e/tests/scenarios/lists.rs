@@ -1,0 +1,55 @@
+//! What an operator reads: the list of the account with its totals, and the panel of one placement.
+
+use tidegate_e2e::world::EDGE;
+use tidegate_e2e::{Rule, World};
+
+#[test]
+fn c02_c03_c04_the_list_is_of_the_account_and_counts_rules_and_those_that_are_issued() {
+    let world = World::new();
+    let rule = |name: &str| Rule::new(name, world.remote.address);
+    world.run_rule(&rule("camera-up"));
+    world.controller.apply_and_place(&rule("alarms"), EDGE);
+    world.controller.apply(&rule("nowhere-yet"));
+
+    let list = world.controller.ok(&["rule", "list"]).json();
+    let names: Vec<_> =
+        list["items"].as_array().unwrap().iter().map(|rule| rule["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["alarms", "camera-up", "nowhere-yet"]);
+    let totals = &list["summary"];
+    assert_eq!((&totals["total"], &totals["issued_number"]), (&3.into(), &1.into()), "{totals}");
+    assert_eq!(totals["pending"], 1, "alarms is placed and not issued: {totals}");
+    let tally = world.controller.ok(&["status"]).json();
+    assert_eq!((&tally["tally"]["placements"], &tally["tally"]["issue"]["issued"]), (&2.into(), &1.into()));
+
+    // What the account does not have is not found, whatever it is called elsewhere.
+    world.controller.fails(3, &["rule", "get", "rule-of-somebody-else"]);
+    world.controller.fails(3, &["edge", "get", "gateway-of-somebody-else"]);
+}
+
+#[test]
+fn c15_c16_the_panel_of_a_placement_shows_states_versions_digests_and_as_of() {
+    let world = World::new();
+    let mut rule = Rule::new("camera-up", world.remote.address);
+    world.run_rule(&rule);
+    let running = world.controller.placement("camera-up", EDGE).unwrap();
+    assert_eq!((&running["version"], &running["edge_version"]), (&1.into(), &1.into()));
+    assert_eq!(running["edge_digest"], running["digest"]);
+    assert!(running["as_of"].as_str().is_some_and(|at| at.ends_with('Z')), "{running}");
+
+    rule.forwards = vec!["devices/#".to_owned()];
+    world.controller.apply(&rule);
+    let behind = world.controller.placement("camera-up", EDGE).unwrap();
+    assert_eq!(
+        (&behind["issue_state"], &behind["run_state"]),
+        (&"updates_not_issued".into(), &"running".into())
+    );
+    assert_eq!((&behind["version"], &behind["edge_version"]), (&2.into(), &1.into()));
+    assert_eq!(behind["edge_digest"], running["digest"], "what runs is what was issued");
+    assert_ne!(behind["digest"], running["digest"]);
+    let allowed = |name: &str| {
+        let actions = behind["actions"].as_array().unwrap();
+        actions.iter().find(|action| action["name"] == name).is_some_and(|action| action["allowed"] == true)
+    };
+    assert!(allowed("sync") && allowed("issue_again") && allowed("stop"), "{behind}");
+    assert!(!allowed("issue") && !allowed("start"), "{behind}");
+}
