@@ -23,6 +23,9 @@ for program in tidegate tidegate-edge; do
 done
 "$target/$profile/tidegate-edge" man >"$target/package/tidegate-edge/man/tidegate-edge.1"
 "$target/$profile/tidegate" man --out "$target/package/tidegate/man"
+# The page of `tidegate edge` has the name of the agent's own page, which is the one that belongs there; `tidegate edge
+# --help` says the same as the page that is left out.
+rm "$target/package/tidegate/man/tidegate-edge.1"
 gzip -9n "$target"/package/*/man/*.1
 
 for package in tidegate-cli tidegate-edge; do
