@@ -120,6 +120,11 @@ impl Turn {
         self.dirty_edges.insert(edge.clone());
     }
 
+    /// What people are shown of a placement changes, although nothing of it is written.
+    pub(crate) fn shows_anew(&mut self, record: &PlacementRecord) {
+        self.changed.insert(name_of(record));
+    }
+
     /// Tells the watchers something about a placement.
     pub(crate) fn tell_placement(&mut self, rule: &RuleName, edge: &EdgeId, text: String) {
         self.changed.insert((rule.clone(), edge.clone()));

@@ -171,6 +171,8 @@ impl Controller {
         check_expect(&known, expect)?;
         for key in self.keys_of_rule(known.id) {
             let placement = self.placement_mut(&key);
+            // Nothing of a deleted rule is shown any more, also where the edge still has to hear of it.
+            turn.shows_anew(&placement.record);
             if placement.record.present {
                 self.take_off(turn, by, &key);
             } else if placement.is_settled_removal() {

@@ -42,6 +42,7 @@ impl World {
                 self.after(20, Event::ToCloud { edge, presence: true, payload: Rc::new(payload) });
             }
         }
+        self.publish_all_states();
         self.check_views(None);
     }
 
@@ -159,7 +160,7 @@ impl World {
     /// Commits and performs; whether the process lived through it.
     pub(crate) fn perform_cloud(&mut self, output: cloud::Output) -> bool {
         self.stats.steps += 1;
-        let cloud::Output { writes, mut effects, .. } = output;
+        let cloud::Output { writes, mut effects, changed } = output;
         // A step that does nothing is no place to crash at.
         let fate = if writes.is_empty() && effects.is_empty() {
             Fate::Lives
@@ -205,6 +206,7 @@ impl World {
         let started = self.cloud.clock.started;
         let deadline = self.cloud.core.as_ref().and_then(cloud::Controller::next_deadline);
         self.cloud.due = deadline.map(|due| due.at.0 + started);
+        self.publish_states(changed);
         for edge in &touched {
             self.check_views(Some(edge));
         }

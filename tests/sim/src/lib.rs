@@ -35,6 +35,7 @@ pub mod run;
 pub mod script;
 pub mod settled;
 pub mod shrink;
+mod states;
 pub mod step;
 pub mod table;
 mod trace;

@@ -19,6 +19,7 @@ impl World {
     pub fn play(&mut self, step: Step) {
         self.note(|_| format!("-- {step}"));
         self.coverage.count(step.kind());
+        self.check_states();
         match step {
             Step::Save { rule, shape, password } => {
                 let id = u128::from(self.rng.number());

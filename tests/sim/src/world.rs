@@ -20,6 +20,7 @@ use crate::remote::Remotes;
 use crate::rng::Rng;
 use crate::run::Stats;
 use crate::script::Script;
+use crate::states::Retained;
 use crate::step::{At, Moment};
 use crate::trace::{down, up};
 use crate::{CONFIRM_EVERY_MS, operator, settled};
@@ -124,6 +125,8 @@ pub struct World {
     /// How the last request was answered.
     pub answer: Option<Result<cloud::Reply, cloud::Rejection>>,
     pub(crate) controller_presence: Option<Payload>,
+    /// The states that the controller retained for other systems.
+    pub(crate) retained: Retained,
     /// The last request, and how many there were.
     pub(crate) last_asked: Option<Asked>,
     pub(crate) asked: u64,
@@ -161,6 +164,7 @@ impl World {
             broken: None,
             answer: None,
             controller_presence: None,
+            retained: Retained::new(),
             last_asked: None,
             asked: 0,
             last_said: vec![(None, None); edges],
@@ -206,6 +210,7 @@ impl World {
 
     /// Checks that everything settled; the first thing that did not is kept in `broken`.
     pub fn expect_settled(&mut self) {
+        self.check_states();
         if self.broken.is_none()
             && let Err(what) = settled::check(self)
         {
