@@ -105,7 +105,9 @@ impl Controller {
                 }),
             },
             Up::Heartbeat(heartbeat) => {
-                if self.settled(id) && self.root_of(id) != heartbeat.root {
+                // Without an inventory since its session began, nothing that waits for it goes on.
+                let confirmed = self.edge_mut(id).live.confirmed;
+                if !confirmed || (self.settled(id) && self.root_of(id) != heartbeat.root) {
                     self.ask_inventory(turn, id);
                 }
             }

@@ -198,6 +198,10 @@ impl Controller {
         }
         if sid.epoch > facts.epoch || (facts.alive && edge.live.session.is_none()) {
             self.adopt(turn, id, sid, None);
+            if !is_hello {
+                // Its next hello may be a quarter of an hour away, and something may wait for it.
+                self.ask_inventory(turn, id);
+            }
             return Heard::Current;
         }
         if facts.alive { Heard::Current } else { Heard::Revenant }

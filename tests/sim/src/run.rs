@@ -3,9 +3,13 @@
 //! Leaves what happens in it to the world, and what must hold to `check` and `settled`.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Once;
+
+use tidegate_model::ids::MessageId;
+use tidegate_model::limits::{RECEIVED_TIMEOUT_MS, RESULT_TIMEOUT_MS, TRANSIENT_PAUSE_MAX_MS};
 
 use crate::check::Broken;
 use crate::coverage::Coverage;
@@ -16,6 +20,9 @@ use crate::{QUIET_MS, SETTLE_MS, settled, trace};
 
 /// Milliseconds between two looks at whether everything has settled.
 const LOOK_MS: i64 = 60_000;
+/// Milliseconds within which an operation on an edge that answers is over, or is tried again: the longest pause between two
+/// tries, and what an answer may take.
+const RETRY_MS: i64 = TRANSIENT_PAUSE_MAX_MS + RECEIVED_TIMEOUT_MS + RESULT_TIMEOUT_MS;
 
 /// What runs came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -153,13 +160,29 @@ impl World {
         }
     }
 
+    /// What is in flight on an edge that answers is tried again soon, and not only when the edge says its routine hello.
+    fn expect_retries(&mut self, waiting: &mut BTreeMap<MessageId, i64>) {
+        // A heartbeat that is as seldom as the routine hello heals nothing sooner.
+        let seldom = i64::from(self.script.heartbeat_s) * 1_000 > TRANSIENT_PAUSE_MAX_MS;
+        let now = if seldom { Vec::new() } else { settled::in_flight(self) };
+        waiting.retain(|id, _| now.iter().any(|(_, other)| other == id));
+        for (what, id) in now {
+            let since = *waiting.entry(id).or_insert(self.time);
+            if self.time - since > RETRY_MS {
+                return self.fail(format!("{what} waits, and nobody tries again"));
+            }
+        }
+    }
+
     /// Waits [`SETTLE_MS`], and takes note of when everything was settled for good.
     pub fn settle(&mut self) {
         let mut since = None;
         let mut waited = 0;
+        let mut waiting = BTreeMap::new();
         while waited < SETTLE_MS && self.broken.is_none() {
             self.pass(LOOK_MS);
             waited += LOOK_MS;
+            self.expect_retries(&mut waiting);
             match (settled::check(self), since) {
                 (Ok(()), None) => since = Some(waited),
                 (Ok(()), Some(_)) => {}

@@ -2,7 +2,7 @@
 
 use tidegate_cloud_core::{PlacementRecord, Settled};
 use tidegate_edge_core::RuleRecord;
-use tidegate_model::ids::{EdgeId, RuleId};
+use tidegate_model::ids::{EdgeId, MessageId, RuleId};
 use tidegate_model::placement::{Link, Role, RunState};
 use tidegate_model::rule::EdgeRule;
 use tidegate_model::wire::DesiredRun;
@@ -39,7 +39,7 @@ pub fn check(world: &World) -> Result<(), Broken> {
     for record in world.cloud.disk.placements.values() {
         let what = |what: &str| format!("{} on {}: {what}", record.name, record.edge);
         let view = core.placement(&record.name, &record.edge, Role::Operator);
-        if (0..world.script.edges).any(|i| world.is_gone(i) && operator::edge_id(i) == record.edge) {
+        if gone(world, &record.edge) {
             let waits = record.operation.as_ref().is_none_or(|o| o.queued);
             must(waits, || what("an operation waits for ever for an edge that is gone"))?;
             let honest = view.is_none_or(|v| v.last_known || v.run_state == RunState::NotRunning);
@@ -58,6 +58,27 @@ pub fn check(world: &World) -> Result<(), Broken> {
         agreement(record, here).map_err(|e| what(&e))?;
     }
     Ok(())
+}
+
+/// The operations in flight on edges that are online and not held: what each is, and its id.
+#[must_use]
+pub fn in_flight(world: &World) -> Vec<(String, MessageId)> {
+    let Some(core) = &world.cloud.core else { return Vec::new() };
+    let answers = |id: &EdgeId| {
+        let view = core.edge(id).filter(|_| !gone(world, id));
+        view.is_some_and(|view| view.link == Link::Online && view.held.is_none())
+    };
+    let placements = world.cloud.disk.placements.values().filter(|record| answers(&record.edge));
+    placements
+        .filter_map(|record| {
+            let operation = record.operation.as_ref()?;
+            Some((format!("an operation on {} on {}", record.name, record.edge), operation.id))
+        })
+        .collect()
+}
+
+fn gone(world: &World, id: &EdgeId) -> bool {
+    (0..world.script.edges).any(|index| world.is_gone(index) && operator::edge_id(index) == *id)
 }
 
 /// The one gateway that has an identity.
