@@ -65,7 +65,9 @@ impl Controller {
 
     fn up(&mut self, turn: &mut Turn, id: &EdgeId, header: &Header, message: Up) {
         let is_hello = matches!(message, Up::Hello(_));
-        match self.heard(turn, id, header.sid, is_hello) {
+        let heard = self.heard(turn, id, header.sid, is_hello);
+        self.note_epoch(turn, id, header);
+        match heard {
             Heard::Current => {}
             Heard::Revenant => {
                 if matches!(message, Up::Pong(_)) {
@@ -77,8 +79,8 @@ impl Controller {
             }
             Heard::Past => {
                 self.edge_mut(id).live.dropped += 1;
-                if let Up::Hello(hello) = &message {
-                    self.welcome_past(turn, id, header.sid, hello);
+                if is_hello {
+                    self.welcome_past(turn, id, header.sid);
                 }
                 return;
             }

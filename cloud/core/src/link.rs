@@ -48,7 +48,7 @@ pub(crate) struct EdgeLive {
     pub(crate) unmanaged: BTreeMap<RuleId, Unmanaged>,
     /// Generations that its last inventory told, tombstones included.
     pub(crate) highest: BTreeMap<RuleId, Generation>,
-    /// The highest epoch of a controller that it has seen, by its last hello.
+    /// The highest epoch above this controller's own that it named; 0: none.
     pub(crate) highest_ce: u64,
     pub(crate) dropped: u64,
     pub(crate) clock_skew_ms: Option<i64>,

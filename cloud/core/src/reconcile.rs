@@ -64,7 +64,6 @@ impl Controller {
         if !same {
             edge.live.asked_at = Some(turn.now.monotonic);
         }
-        self.note_highest_ce(turn, id, hello);
         let welcome = Welcome { want, heartbeat_s: self.settings.heartbeat_s, time: turn.now.wall, epoch };
         self.send(turn, id, Some(header.id), &Down::Welcome(welcome));
         if same {
@@ -87,21 +86,23 @@ impl Controller {
         })
     }
 
-    /// An edge that obeyed a controller of a higher epoch takes nothing from this one, whose store and clock are older.
-    fn note_highest_ce(&mut self, turn: &mut Turn, id: &EdgeId, hello: &Hello) {
-        self.edge_mut(id).live.highest_ce = hello.highest_ce;
-        if hello.highest_ce > self.meta.epoch {
+    /// Every message, also one of a past session, names the highest epoch of a controller that its edge obeyed: above this
+    /// one's, the edge takes nothing from this controller, whose store and clock are older.
+    pub(crate) fn note_epoch(&mut self, turn: &mut Turn, id: &EdgeId, header: &Header) {
+        let ours = self.meta.epoch;
+        let edge = self.edge_mut(id);
+        if header.ce > ours && edge.record.facts.store == Some(header.sid.store) {
+            edge.live.highest_ce = edge.live.highest_ce.max(header.ce);
             self.hold_behind(turn, id);
         }
     }
 
     /// A hello of a session below the known epoch: a late copy, or an edge that was restored from a backup. It is
     /// told the known epoch, so that the second jumps above it.
-    pub(crate) fn welcome_past(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId, hello: &Hello) {
+    pub(crate) fn welcome_past(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId) {
         if self.edge_mut(id).record.facts.store != Some(sid.store) {
             return;
         }
-        self.note_highest_ce(turn, id, hello);
         let facts = &self.edge_mut(id).record.facts;
         let epoch = facts.epoch;
         let heartbeat_s = self.settings.heartbeat_s;

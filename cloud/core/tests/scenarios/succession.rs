@@ -2,10 +2,11 @@
 
 use tidegate_cloud_core::Input;
 use tidegate_model::code::Code;
+use tidegate_model::ids::{SessionId, StoreId};
 use tidegate_model::placement::Action;
-use tidegate_model::wire::ControllerPresence;
+use tidegate_model::wire::{ControllerPresence, Envelope, Header, Heartbeat, Ping, Up};
 
-use crate::world::World;
+use crate::world::{World, edge_id};
 
 fn other(world: &World, above: i64, alive: bool) -> ControllerPresence {
     let epoch = world.controller.epoch().saturating_add_signed(above);
@@ -60,4 +61,55 @@ fn the_last_word_of_a_controller_with_a_higher_epoch_raises_ours_above_it_and_ed
     world.act("up", Action::Stop).unwrap();
     let (header, _) = world.down.last().unwrap();
     assert_eq!((header.ce, header.sq), (gone.epoch + 1, 1), "numbers count anew in a new epoch");
+}
+
+/// Whether the edge is held because of the controller's epoch.
+fn is_behind(world: &World) -> bool {
+    let held = world.controller.edge(&edge_id()).unwrap().held;
+    held.is_some_and(|held| held.code == Code::CloudBehind.as_str())
+}
+
+/// The edge says something that shows that it obeyed a controller of an epoch above this one's.
+fn says_from_above(world: &mut World, sid: SessionId, above: u64, message: &Up) {
+    let header = Header { sid, ce: world.controller.epoch() + above, ..world.header(9) };
+    world.raw(false, &Envelope::up(header, message));
+}
+
+#[test]
+fn any_message_of_an_edge_that_obeyed_a_higher_epoch_holds_it_and_a_confirmation_rises_above_the_highest() {
+    let heartbeat =
+        |world: &World| Up::Heartbeat(Heartbeat { root: world.root(), runs: Default::default(), queued: 0 });
+    // Of the session that stands, and of one that was passed.
+    for past in [0, 1] {
+        let mut world = World::issued();
+        let sid = SessionId { epoch: world.sid.epoch - past, ..world.sid };
+        let message = heartbeat(&world);
+        says_from_above(&mut world, sid, 40, &message);
+        assert!(is_behind(&world), "{past}");
+        assert_eq!(world.act("up", Action::IssueAgain).unwrap_err().code(), Code::CloudBehind);
+        // One that was under way since before says less.
+        says_from_above(&mut world, sid, 7, &Up::Pong(Ping { nonce: 1 }));
+        let before = world.controller.epoch();
+        world.ask(tidegate_cloud_core::Request::ConfirmEdge { edge: edge_id() }).unwrap();
+        assert!(world.controller.epoch() > before + 40);
+        assert!(!is_behind(&world));
+        assert_eq!(world.snapshot.meta.epoch, world.controller.epoch());
+    }
+
+    // An echo of a database that is not the one that stands says nothing of it.
+    let mut world = World::issued();
+    let echo = SessionId { store: StoreId(0xb), epoch: 3 };
+    let message = heartbeat(&world);
+    says_from_above(&mut world, echo, 40, &message);
+    assert!(!is_behind(&world));
+}
+
+#[test]
+fn the_first_hello_of_another_database_that_obeyed_a_higher_epoch_holds_the_edge() {
+    let mut world = World::issued();
+    world.sid = SessionId { store: StoreId(0xb), epoch: 1 };
+    (world.ce, world.sq) = (world.controller.epoch() + 40, 0);
+    world.held.clear();
+    world.hello();
+    assert!(is_behind(&world));
 }
