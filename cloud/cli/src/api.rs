@@ -192,6 +192,35 @@ pub struct Edge {
     /// How much its clock differs, in milliseconds.
     #[serde(default)]
     pub clock_skew_ms: Option<i64>,
+    /// How many rules on it the cloud does not manage; `None`: it has not told yet.
+    #[serde(default)]
+    pub unmanaged_rules: Option<u32>,
+    /// Those rules; lists leave them out.
+    #[serde(default)]
+    pub unmanaged: Option<Vec<Unmanaged>>,
+}
+
+/// A rule on a gateway that the cloud does not manage.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Unmanaged {
+    /// Its identity on the gateway.
+    pub rule: String,
+    /// Its name there.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// `local`: the site wrote it; `cloud`: a controller did, and this one does not know of it.
+    pub origin: String,
+    /// The run state.
+    pub run_state: RunState,
+    /// The fault.
+    #[serde(default)]
+    pub run_reason: Option<Reason>,
+    /// Since when the run state holds.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// The run state is the last known one.
+    #[serde(default)]
+    pub last_known: bool,
 }
 
 /// Totals.

@@ -66,6 +66,35 @@ fn a_rule_from_its_file_to_a_running_bridge() {
 }
 
 #[test]
+fn m3_rules_of_the_site_are_shown_beside_those_of_the_cloud() {
+    let mut world = World::start();
+    let mut log = String::new();
+    world.ok(&["rule", "apply", "-f", "first.toml"]);
+    world.ok(&["edge", "create", "gateway-1"]);
+    world.write("site-rules/pumps.toml", &world.rule_named("pumps", "pumps/#"));
+    let nowhere = world.rule_named("valves", "valves/#");
+    let (before, rest) = nowhere.split_once("mqtt://").unwrap();
+    let (_, after) = rest.split_once('"').unwrap();
+    world.write("site-rules/valves.toml", &format!("{before}mqtt://127.0.0.1:1\"{after}"));
+    world.agent();
+    world.until("the cloud knows how the site's rules are", || {
+        let shown = world.ok(&["edge", "get", "gateway-1", "-o", "json"]);
+        shown.contains("\"running\"") && shown.contains("\"paused_fault\"")
+    });
+    run!(world, log, "edge", "get", "gateway-1");
+    run!(world, log, "edge", "get", "gateway-1", "-o", "wide");
+    run!(world, log, "edge", "get", "gateway-1", "-o", "json");
+    world.snapshot("of_the_site", &log);
+    let list = world.ok(&["edge", "list", "-o", "json"]);
+    assert!(
+        list.contains("\"unmanaged_rules\": 2") && !list.contains("pumps"),
+        "lists only count them: {list}"
+    );
+    let list = world.ok(&["edge", "list", "-o", "wide"]);
+    assert!(list.contains("UNMANAGED"), "{list}");
+}
+
+#[test]
 fn formats_and_files() {
     let world = World::start();
     let mut log = String::new();

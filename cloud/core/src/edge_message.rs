@@ -100,12 +100,13 @@ impl Controller {
             Up::Result(result) => self.with_placement(result.rule, id, |controller, key| {
                 controller.result(turn, key, &result);
             }),
-            Up::Report(report) => match self.edge_mut(id).live.unmanaged.get_mut(&report.rule) {
-                Some(told) => told.transition = report.run.transition(),
-                None => self.with_placement(report.rule, id, |controller, key| {
-                    controller.report(turn, key, report.clone());
-                }),
-            },
+            Up::Report(report) => {
+                if !self.report_unmanaged(turn, id, &report) {
+                    self.with_placement(report.rule, id, |controller, key| {
+                        controller.report(turn, key, report.clone());
+                    });
+                }
+            }
             Up::Heartbeat(heartbeat) => {
                 // Without an inventory since its session began, nothing that waits for it goes on.
                 let confirmed = self.edge_mut(id).live.confirmed;
@@ -211,11 +212,25 @@ impl Controller {
         }
         reported.as_of = turn.now.wall;
         reported.run = report.run;
-        let text = run_text(record, &record.reported.as_ref().expect("it was there above").run);
         let (name, edge) = (record.name.clone(), record.edge.clone());
+        let text = run_text(name.as_str(), &edge, &record.reported.as_ref().expect("it was there above").run);
         follow_local(record);
         turn.touch(key);
         turn.tell_placement(&name, &edge, text);
+    }
+
+    /// The same of a rule that the cloud does not manage; whether it is one.
+    fn report_unmanaged(&mut self, turn: &mut Turn, id: &EdgeId, report: &Report) -> bool {
+        let told = self.edge_mut(id).live.unmanaged.as_mut().and_then(|told| told.get_mut(&report.rule));
+        let Some(told) = told else { return false };
+        let changed = told.run.transition() != report.run.transition();
+        told.run = report.run.clone();
+        if changed {
+            let name = told.name.as_ref().map_or_else(|| report.rule.to_string(), ToString::to_string);
+            let text = run_text(&name, id, &report.run);
+            turn.tell_edge(id, format!("{text} (not managed here)"));
+        }
+        true
     }
 
     /// Takes what an edge says it holds of a placement, unless something newer was said already.
@@ -240,7 +255,7 @@ impl Controller {
         let newer = known.as_ref().is_none_or(|known| {
             known.run.sequence <= run.sequence && known.run.transition() != run.transition()
         });
-        let text = newer.then(|| run_text(record, &run));
+        let text = newer.then(|| run_text(record.name.as_str(), &record.edge, &run));
         let run = match known {
             Some(known) if !newer => known.run,
             Some(_) | None => run,
@@ -294,8 +309,7 @@ pub(crate) fn follow_local(record: &mut PlacementRecord) {
     };
 }
 
-fn run_text(record: &PlacementRecord, run: &RunReport) -> String {
-    let (name, edge) = (&record.name, &record.edge);
+fn run_text(name: &str, edge: &EdgeId, run: &RunReport) -> String {
     match &run.fault {
         Some(fault) => format!("{name} on {edge}: {}: {}: {}", run.state, fault.code, fault.detail),
         None => format!("{name} on {edge}: {}", run.state),

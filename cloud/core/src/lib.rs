@@ -42,7 +42,7 @@ pub use request::{ActedOn, Affected, Expect, MAX_TARGETS, Rehearsed, Reply, Requ
 pub use shared::Frozen;
 pub use view::{
     EdgeView, InFlightView, MAX_HELD_SHOWN, PlacementFilter, PlacementView, Reason, RuleFilter, RuleView,
-    Summary, Tally, etag,
+    Summary, Tally, UnmanagedRule, etag,
 };
 
 /// Version of this software (semver), told to edges.

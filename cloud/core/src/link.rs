@@ -17,12 +17,12 @@ use std::collections::BTreeMap;
 
 use tidegate_model::code::Code;
 use tidegate_model::digest::Digest;
-use tidegate_model::ids::{EdgeId, MessageId, RuleId, SessionId};
+use tidegate_model::ids::{EdgeId, MessageId, RuleId, RuleName, SessionId};
 use tidegate_model::limits;
 use tidegate_model::placement::{Link, VersionDigest};
 use tidegate_model::time::Monotonic;
 use tidegate_model::version::Generation;
-use tidegate_model::wire::{Down, Envelope, Header, Ping, Transition};
+use tidegate_model::wire::{Down, Envelope, Header, Origin, Ping, RunReport};
 
 use crate::controller::{Controller, Edge, Turn};
 use crate::io::Effect;
@@ -44,8 +44,9 @@ pub(crate) struct EdgeLive {
     duplicate_until: Option<Monotonic>,
     /// Whether everything that the records say of this edge was confirmed since the controller started.
     pub(crate) confirmed: bool,
-    /// Rules on it that the cloud never had, as last told, at most [`limits::MAX_RULES_PER_EDGE`].
-    pub(crate) unmanaged: BTreeMap<RuleId, Unmanaged>,
+    /// Rules on it that the cloud never had, as last told, at most [`limits::MAX_RULES_PER_EDGE`]; `None`: this edge,
+    /// with this store, told nothing yet since the controller started.
+    pub(crate) unmanaged: Option<BTreeMap<RuleId, Unmanaged>>,
     /// Generations that its last inventory told, tombstones included.
     pub(crate) highest: BTreeMap<RuleId, Generation>,
     /// The highest epoch above this controller's own that it named; 0: none.
@@ -65,7 +66,7 @@ impl Default for EdgeLive {
             takeovers: Vec::new(),
             duplicate_until: None,
             confirmed: false,
-            unmanaged: BTreeMap::new(),
+            unmanaged: None,
             highest: BTreeMap::new(),
             highest_ce: 0,
             dropped: 0,
@@ -94,12 +95,14 @@ pub(crate) struct Session {
     down: u64,
 }
 
-/// What an edge said of a rule that the cloud never had: as much as its root is made of.
+/// What an edge said of a rule that the cloud never had: what its root is made of, and what people are shown.
 #[derive(Debug, Clone)]
 pub(crate) struct Unmanaged {
+    pub(crate) name: Option<RuleName>,
+    pub(crate) origin: Origin,
     pub(crate) want: Digest,
     pub(crate) running: Option<VersionDigest>,
-    pub(crate) transition: Transition,
+    pub(crate) run: RunReport,
 }
 
 /// What a session id says about a message.
@@ -235,6 +238,7 @@ impl Controller {
         if wiped {
             // What another database said is void: nobody knows what this one holds before it says so.
             edge.live.highest.clear();
+            edge.live.unmanaged = None;
             for key in self.keys_of_edge(id) {
                 self.placement_mut(&key).record.reported = None;
                 turn.touch(&key);

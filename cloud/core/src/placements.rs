@@ -72,7 +72,7 @@ impl Controller {
             }
             None => self.insert_placement(Shared::new(new_placement(id, rule, edge, vars, desired))),
         }
-        if self.edge_mut(edge).live.unmanaged.remove(&id).is_some() {
+        if self.edge_mut(edge).live.unmanaged.as_mut().is_some_and(|told| told.remove(&id).is_some()) {
             // The edge holds it already, from before the cloud was restored from a backup: it is to tell what it holds.
             self.edge_mut(edge).live.asked_at = None;
             self.ask_inventory(turn, edge);

@@ -8,13 +8,14 @@ use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::placement::{IssueState, Link, Role, RunState, actions};
 use tidegate_model::rule::{Problems, Rendered, ValidRule};
 use tidegate_model::time::Now;
-use tidegate_model::wire::PlacementState;
+use tidegate_model::wire::{Fault, Origin, PlacementState};
 
 use crate::controller::{Controller, Key, Placement};
+use crate::link::Unmanaged;
 use crate::record::{Operation, PlacementRecord, RuleRecord};
 use crate::view::{
     EdgeView, InFlightView, MAX_HELD_SHOWN, PlacementFilter, PlacementView, Reason, RuleFilter, RuleView,
-    Summary, Tally, etag, next_step,
+    Summary, Tally, UnmanagedRule, etag, next_step,
 };
 
 impl Controller {
@@ -144,15 +145,8 @@ impl Controller {
         let reported = record.reported.as_ref();
         let facts = self.action_facts(key, false, role);
         let issue_reason = issue_reason(record);
-        let run_reason = reported.and_then(|r| r.run.fault.as_ref()).map(|fault| Reason {
-            code: fault.code.to_string(),
-            detail: fault.detail.clone(),
-            class: None,
-            next: match fault.code.as_parameter_error() {
-                Some(code) => next_step(code).to_owned(),
-                None => "nothing: the agent tries again by itself".to_owned(),
-            },
-        });
+        let run_reason =
+            reported.and_then(|r| r.run.fault.as_ref()).map(|fault| fault_reason(fault, next_step));
         let failed_now = issue_reason.clone().filter(|_| facts.issue == IssueState::Failed);
         Some(PlacementView {
             rule: record.name.clone(),
@@ -184,9 +178,22 @@ impl Controller {
         })
     }
 
-    /// One edge.
+    /// One edge, with the rules on it that the cloud does not manage, by name.
     #[must_use]
     pub fn edge(&self, id: &EdgeId) -> Option<EdgeView> {
+        let edge = self.edges.get(id)?;
+        let unmanaged = edge.live.unmanaged.as_ref().map(|told| {
+            let last_known = !(edge.live.link.reachable() && edge.live.confirmed);
+            let rules = told.iter().map(|(rule, told)| unmanaged_rule(*rule, told, last_known));
+            let mut rules: Vec<UnmanagedRule> = rules.collect();
+            rules.sort_by(|a, b| (&a.name, a.rule).cmp(&(&b.name, b.rule)));
+            rules
+        });
+        Some(EdgeView { unmanaged, ..self.edge_in_short(id)? })
+    }
+
+    /// One edge as lists show it.
+    fn edge_in_short(&self, id: &EdgeId) -> Option<EdgeView> {
         let edge = self.edges.get(id)?;
         let facts = &edge.record.facts;
         Some(EdgeView {
@@ -204,7 +211,8 @@ impl Controller {
                 next: next_step(code).to_owned(),
             }),
             clock_skew_ms: edge.live.clock_skew_ms,
-            unmanaged: edge.live.unmanaged.keys().copied().collect(),
+            unmanaged_rules: edge.live.unmanaged.as_ref().map(|told| count(told.len())),
+            unmanaged: None,
             dropped_messages: edge.live.dropped,
         })
     }
@@ -213,7 +221,7 @@ impl Controller {
     #[must_use]
     pub fn edges(&self, after: Option<&EdgeId>, limit: usize) -> (Vec<EdgeView>, u32) {
         let before = |id: &&EdgeId| after.is_some_and(|after| *id <= after);
-        page(self.edges.keys(), before, limit, |id| self.edge(id).expect("the id was listed above"))
+        page(self.edges.keys(), before, limit, |id| self.edge_in_short(id).expect("the id was listed above"))
     }
 
     /// The hash of an edge's credential.
@@ -332,6 +340,37 @@ fn drifts(record: &PlacementRecord) -> bool {
             .last_issue
             .as_ref()
             .is_none_or(|last| last.code.is_success() || last.generation != record.generation)
+}
+
+/// Why a rule that wants to run does not, with the next step for a fault that lies in the rule.
+fn fault_reason(fault: &Fault, next: impl FnOnce(Code) -> &'static str) -> Reason {
+    Reason {
+        code: fault.code.to_string(),
+        detail: fault.detail.clone(),
+        class: None,
+        next: match fault.code.as_parameter_error() {
+            Some(code) => next(code).to_owned(),
+            None => "nothing: the agent tries again by itself".to_owned(),
+        },
+    }
+}
+
+fn unmanaged_rule(rule: RuleId, told: &Unmanaged, last_known: bool) -> UnmanagedRule {
+    let Unmanaged { name, origin, want: _, running: _, run } = told;
+    // No action of the cloud reaches it.
+    let next = match origin {
+        Origin::Local => "correct the rule on the gateway: its file, or tidegate-edge rule apply",
+        Origin::Cloud => "place the rule on the edge if it is known here, so that it is managed again",
+    };
+    UnmanagedRule {
+        rule,
+        name: name.clone(),
+        origin: *origin,
+        run_state: run.state,
+        run_reason: run.fault.as_ref().map(|fault| fault_reason(fault, |_| next)),
+        since: Some(run.since).filter(|since| since.0 > 0),
+        last_known,
+    }
 }
 
 fn issue_reason(record: &PlacementRecord) -> Option<Reason> {

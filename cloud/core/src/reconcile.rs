@@ -40,9 +40,9 @@ impl Controller {
             let reported = self.placements[key].record.reported.as_ref()?;
             Some((key.0, &reported.want, reported.running.as_ref(), reported.run.transition()))
         });
-        let unmanaged = self.edges.get(id).into_iter().flat_map(|edge| &edge.live.unmanaged);
+        let unmanaged = self.edges.get(id).into_iter().flat_map(|edge| edge.live.unmanaged.iter().flatten());
         let unmanaged =
-            unmanaged.map(|(rule, told)| (*rule, &told.want, told.running.as_ref(), told.transition));
+            unmanaged.map(|(rule, told)| (*rule, &told.want, told.running.as_ref(), told.run.transition()));
         root(placed.chain(unmanaged))
     }
 
@@ -195,16 +195,18 @@ impl Controller {
             self.reconcile(turn, &key, item.as_ref());
         }
         let unmanaged = items.into_values().filter(|item| item.present).map(|item| {
-            let told =
-                Unmanaged { want: item.want, running: item.running, transition: item.run.transition() };
-            (item.rule, told)
+            let InventoryItem { rule, name, want, running, run, origin, .. } = item;
+            (rule, Unmanaged { name, origin, want, running, run })
         });
-        self.edge_mut(id).live.unmanaged = unmanaged.take(limits::MAX_RULES_PER_EDGE).collect();
+        self.edge_mut(id).live.unmanaged = Some(unmanaged.take(limits::MAX_RULES_PER_EDGE).collect());
         self.confirmed(turn, id);
     }
 
     fn confirmed(&mut self, turn: &mut Turn, id: &EdgeId) {
-        self.edge_mut(id).live.confirmed = true;
+        let live = &mut self.edge_mut(id).live;
+        live.confirmed = true;
+        // Equal roots without having heard of any: there are none.
+        live.unmanaged.get_or_insert_default();
         turn.tell_edge(id, format!("edge {id} told what it holds"));
     }
 

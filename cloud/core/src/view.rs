@@ -14,7 +14,7 @@ use tidegate_model::ids::{EdgeId, MessageId, RuleId, RuleName};
 use tidegate_model::placement::{Action, Allowed, IssueState, Link, RunState};
 use tidegate_model::time::Wall;
 use tidegate_model::version::{Generation, RuleVersion};
-use tidegate_model::wire::{By, Counters, DesiredRun, PlacementState, StateReason};
+use tidegate_model::wire::{By, Counters, DesiredRun, Origin, PlacementState, StateReason};
 
 use crate::record::RuleRecord;
 
@@ -248,11 +248,38 @@ pub struct EdgeView {
     /// How much its clock differs from the controller's, in milliseconds, at the last hello.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_skew_ms: Option<i64>,
-    /// Rules on it that this cloud never had.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unmanaged: Vec<RuleId>,
+    /// How many rules on it this cloud does not manage; absent: it has not told yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unmanaged_rules: Option<u32>,
+    /// Those rules; absent: it has not told yet. Lists leave them out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unmanaged: Option<Vec<UnmanagedRule>>,
     /// Messages of this edge that were dropped: copies, late ones, unreadable ones.
     pub dropped_messages: u64,
+}
+
+/// A rule on an edge that this cloud does not manage, as the edge says it. It is shown and never touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct UnmanagedRule {
+    /// Its identity on the edge.
+    pub rule: RuleId,
+    /// Its name on the edge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<RuleName>,
+    /// `local`: the site wrote it; `cloud`: a controller issued it that this one has no record of (a restored backup, or an
+    /// edge that was forgotten while its rules stayed).
+    pub origin: Origin,
+    /// The run state as last told.
+    pub run_state: RunState,
+    /// The fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_reason: Option<Reason>,
+    /// Since when the run state holds, by the edge's clock.
+    #[serde(serialize_with = "rfc3339_opt", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Wall>,
+    /// The edge is not reachable, or has not said since it came back that this is still so.
+    pub last_known: bool,
 }
 
 /// Held edges that a summary names at the most.

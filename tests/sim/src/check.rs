@@ -320,7 +320,8 @@ impl Ledger {
             let Some(record) = after.rules.get(&rule) else { continue };
             let held = record.committed.iter().chain(record.candidate.as_ref().map(|c| &c.held));
             for held in held {
-                must(self.issued.contains(&(rule, id.clone(), held.target.digest)), || {
+                let is_issued = self.issued.contains(&(rule, id.clone(), held.target.digest));
+                must(is_issued || record.site.is_some(), || {
                     format!(
                         "{id} holds {} of {}, which was never issued to it",
                         held.target.version, record.name

@@ -1,8 +1,8 @@
 //! Liveness: what must hold when all faults have stopped for long enough.
 
-use tidegate_cloud_core::{PlacementRecord, Settled};
+use tidegate_cloud_core::{PlacementRecord, Settled, UnmanagedRule};
 use tidegate_edge_core::RuleRecord;
-use tidegate_model::ids::{EdgeId, MessageId, RuleId};
+use tidegate_model::ids::{EdgeId, MessageId};
 use tidegate_model::placement::{Link, Role, RunState};
 use tidegate_model::rule::EdgeRule;
 use tidegate_model::wire::DesiredRun;
@@ -33,7 +33,8 @@ pub fn check(world: &World) -> Result<(), Broken> {
         let edge = holder(world, &id)?;
         must(view.link == Link::Online, || format!("{id} is {}", view.link.as_str()))?;
         must(view.held.is_none(), || format!("{id} is held: {:?}", view.held))?;
-        unmanaged(world, edge, &view.unmanaged)?;
+        let told = view.unmanaged.ok_or_else(|| format!("{id} was not asked what nobody manages on it"))?;
+        unmanaged(world, edge, &told)?;
         bridges(world, edge)?;
     }
     for record in world.cloud.disk.placements.values() {
@@ -90,18 +91,24 @@ fn holder<'a>(world: &'a World, id: &EdgeId) -> Result<&'a Edge, Broken> {
     }
 }
 
-/// The rules on an edge of which the cloud has no record are told as unmanaged, and only a backup makes such.
-fn unmanaged(world: &World, edge: &Edge, told: &[RuleId]) -> Result<(), Broken> {
+/// The rules on an edge of which the cloud has no record are shown as unmanaged, as they are, and only a backup or
+/// the site makes such.
+fn unmanaged(world: &World, edge: &Edge, told: &[UnmanagedRule]) -> Result<(), Broken> {
     let placed = |rule| world.cloud.disk.placements.contains_key(&(rule, edge.id.clone()));
     for rule in edge.disk.rules.values().filter(|rule| !placed(rule.rule)) {
-        must(world.ledger.may_be_unmanaged(rule.rule, &edge.id), || {
+        must(rule.site.is_some() || world.ledger.may_be_unmanaged(rule.rule, &edge.id), || {
             format!("{} is on {} and nobody manages it", rule.name, edge.id)
         })?;
-        must(told.contains(&rule.rule), || {
+        let shown = told.iter().find(|told| told.rule == rule.rule).ok_or_else(|| {
             format!("{} is on {}, nobody manages it and nobody is told", rule.name, edge.id)
         })?;
+        let true_to_it = shown.name.as_ref() == Some(&rule.name)
+            && shown.origin == rule.origin()
+            && shown.run_state == rule.run.state
+            && !shown.last_known;
+        must(true_to_it, || format!("{shown:?} is shown of {} on {}: {:?}", rule.name, edge.id, rule.run))?;
     }
-    let there = |rule: &RuleId| edge.disk.rules.contains_key(rule) && !placed(*rule);
+    let there = |told: &UnmanagedRule| edge.disk.rules.contains_key(&told.rule) && !placed(told.rule);
     must(told.iter().all(there), || format!("{} is said to have unmanaged rules that it has not", edge.id))
 }
 

@@ -159,7 +159,8 @@ pub fn judge(world: &mut World, edge: &EdgeId, page: &Inventory, was_held: bool,
             Row::Ahead => behind,
             Row::Unmanaged => {
                 let view = world.cloud.core.as_ref().and_then(|core| core.edge(edge));
-                view.is_some_and(|view| view.unmanaged.contains(rule))
+                let told = view.and_then(|view| view.unmanaged).unwrap_or_default();
+                told.iter().any(|told| told.rule == *rule)
             }
             // Nothing is sent to it, and what is settled may wait.
             _ if held => !world.ledger.just_sent(*rule, edge),

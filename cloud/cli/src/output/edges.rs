@@ -5,15 +5,17 @@ use jiff::Timestamp;
 
 use super::rules::{Column, placements};
 use super::time::ago_or_dash;
-use super::words::{count, issue_counts, link_cell, pending_cell, pending_text, reason_text, run_counts};
+use super::words::{
+    count, issue_counts, link_cell, pending_cell, pending_text, reason_text, run_counts, unmanaged_run_cell,
+};
 use super::{Out, finish, table};
-use crate::api::{Broker, Edge, Placement, Summary};
+use crate::api::{Broker, Edge, Placement, Summary, Unmanaged};
 
 /// The list of edges.
 pub fn edges(out: &Out, now: Timestamp, edges: &[Edge], wide: bool) -> String {
     let mut header = vec!["EDGE", "LINK", "LAST SEEN", "RULES", "ISSUE", "RUN", "PENDING", "AGENT"];
     if wide {
-        header.push("CLOCK");
+        header.extend(["UNMANAGED", "CLOCK"]);
     }
     let mut table = table(out, &header);
     for edge in edges {
@@ -28,7 +30,8 @@ pub fn edges(out: &Out, now: Timestamp, edges: &[Edge], wide: bool) -> String {
             Cell::new(edge.agent_version.as_deref().unwrap_or("-")),
         ];
         if wide {
-            row.push(Cell::new(clock(edge)));
+            let unmanaged = edge.unmanaged_rules.map_or_else(|| "-".into(), |n| n.to_string());
+            row.extend([Cell::new(unmanaged), Cell::new(clock(edge))]);
         }
         table.add_row(row);
     }
@@ -67,7 +70,44 @@ pub fn edge(out: &Out, now: Timestamp, edge: &Edge, placed: &[Placement], wide: 
     } else {
         lines.push(placements(out, now, placed, wide, Column::Rule));
     }
+    if let Some(rules) = edge.unmanaged.as_ref().filter(|rules| !rules.is_empty()) {
+        lines.push(String::new());
+        lines.push("Not managed by this cloud, which shows them and never touches them:".into());
+        lines.push(unmanaged(out, now, rules, wide));
+    }
     lines.join("\n")
+}
+
+/// Rules that the cloud does not manage, and below them why they do not run.
+fn unmanaged(out: &Out, now: Timestamp, rules: &[Unmanaged], wide: bool) -> String {
+    let mut header = vec!["RULE", "ORIGIN", "RUN", "SINCE"];
+    if wide {
+        header.push("ID");
+    }
+    let mut table = table(out, &header);
+    let name = |rule: &Unmanaged| rule.name.clone().unwrap_or_else(|| rule.rule.clone());
+    for rule in rules {
+        let origin = match rule.origin.as_str() {
+            "local" => "the site",
+            "cloud" => "a cloud, forgotten here",
+            other => other,
+        };
+        let mut row = vec![
+            Cell::new(name(rule)),
+            Cell::new(origin),
+            unmanaged_run_cell(out, rule),
+            Cell::new(ago_or_dash(now, rule.since.as_deref())),
+        ];
+        if wide {
+            row.push(Cell::new(&rule.rule));
+        }
+        table.add_row(row);
+    }
+    let mut text = finish(table);
+    for (rule, reason) in rules.iter().filter_map(|rule| Some((rule, rule.run_reason.as_ref()?))) {
+        text.push_str(&format!("\n{}: {}", name(rule), reason_text(reason)));
+    }
+    text
 }
 
 /// Totals, and what is wrong.

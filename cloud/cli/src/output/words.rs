@@ -5,7 +5,7 @@ use comfy_table::{Cell, Color};
 use tidegate_model::placement::{IssueState, Link, RunState};
 
 use super::Out;
-use crate::api::{Placement, Reason, Tally};
+use crate::api::{Placement, Reason, Tally, Unmanaged};
 
 #[derive(Clone, Copy)]
 enum Mood {
@@ -61,24 +61,32 @@ pub fn issue_cell(out: &Out, placement: &Placement) -> Cell {
 
 /// What the run column says: the state, marked where it is the last known one.
 pub fn run_text(placement: &Placement) -> String {
-    let state = placement.run_state.to_string();
-    if placement.last_known && placement.edge_version.is_some() {
-        format!("{state} (last known)")
-    } else {
-        state
-    }
+    state_text(placement.run_state, placement.last_known && placement.edge_version.is_some())
+}
+
+fn state_text(state: RunState, last_known: bool) -> String {
+    if last_known { format!("{state} (last known)") } else { state.to_string() }
 }
 
 /// The run column.
 pub fn run_cell(out: &Out, placement: &Placement) -> Cell {
-    let (glyph, mood) = match placement.run_state {
+    state_cell(out, placement.run_state, placement.last_known, &run_text(placement))
+}
+
+/// The run column of a rule that the cloud does not manage.
+pub fn unmanaged_run_cell(out: &Out, rule: &Unmanaged) -> Cell {
+    state_cell(out, rule.run_state, rule.last_known, &state_text(rule.run_state, rule.last_known))
+}
+
+fn state_cell(out: &Out, state: RunState, last_known: bool, text: &str) -> Cell {
+    let (glyph, mood) = match state {
         RunState::Running => ("▶", Mood::Good),
         RunState::PausedManual => ("⏸", Mood::Info),
         RunState::PausedFault => ("!", Mood::Bad),
         RunState::NotRunning => ("–", Mood::Idle),
     };
-    let mood = if placement.last_known { Mood::Idle } else { mood };
-    cell(out, glyph, &run_text(placement), mood)
+    let mood = if last_known { Mood::Idle } else { mood };
+    cell(out, glyph, text, mood)
 }
 
 /// The link column.

@@ -164,6 +164,7 @@ impl World {
         let credential =
             settings.split("password = \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
         self.ok(&["rule", "place", "first", "--edge", "gateway-1"]);
+        std::fs::create_dir_all(self.dir.path().join("site-rules")).unwrap();
         let mqtt: SocketAddr = self.controller.as_ref().unwrap().mqtt.parse().unwrap();
         let config = AgentConfig {
             name: EdgeId::new("gateway-1").unwrap(),
@@ -173,7 +174,7 @@ impl World {
                 username: "gateway-1".to_owned(),
                 password: Some(Secret::new(credential)),
             }),
-            rules_dir: None,
+            rules_dir: Some(self.dir.path().join("site-rules")),
             data_dir: self.dir.path().join("gateway"),
             local: LocalSide::Embedded {
                 listen: "127.0.0.1:0".parse().unwrap(),
@@ -266,6 +267,6 @@ const FILTERS: [(&str, &str); 17] = [
     (r"\(\d+ ms", "([N] ms"),
     (r"process \d+", "process [PID]"),
     (r"\d+ MiB are free", "[N] MiB are free"),
-    (r"(clock_skew_ms\D+|Clock +)(-?\d+|in step|[+-]\d+\.\d s)", "$1[SKEW]"),
+    (r"(clock_skew_ms[^\d-]+|Clock +)(-?\d+|in step|[+-]\d+\.\d s)", "$1[SKEW]"),
     (r"(\S) {2,}", "$1  "),
 ];

@@ -3,11 +3,11 @@
 use crate::world::{EDGE, World, content, edge_id, rule_name};
 use tidegate_cloud_core::{Expect, Rejection, Reply, Request, Saved, WhenOffline};
 use tidegate_model::code::{Code, FailureClass, FaultCode};
-use tidegate_model::ids::StoreId;
+use tidegate_model::ids::{RuleId, SessionId, StoreId};
 use tidegate_model::placement::{Action, IssueState, Link, RunState};
 use tidegate_model::rule::SecretInput;
 use tidegate_model::version::RuleVersion;
-use tidegate_model::wire::{By, Config, DesiredRun, Fault, RunReport, Up};
+use tidegate_model::wire::{Birth, By, Config, Counters, DesiredRun, Fault, Origin, Report, RunReport, Up};
 
 #[test]
 fn c01_issue_runs_and_c07_issued_means_that_the_edge_said_so() {
@@ -242,7 +242,7 @@ fn a_rule_that_nobody_manages_is_told_once_and_does_not_ask_for_inventories() {
     // A backup brings back what the cloud has forgotten by now.
     world.held = before;
     world.connect();
-    assert_eq!(world.controller.edge(&edge_id()).unwrap().unmanaged.len(), 1);
+    assert_eq!(world.controller.edge(&edge_id()).unwrap().unmanaged_rules, Some(1));
     let recovered = world.run(RunState::Running, By::Agent);
     world.report(recovered);
     world.pass(6_000);
@@ -251,6 +251,74 @@ fn a_rule_that_nobody_manages_is_told_once_and_does_not_ask_for_inventories() {
         tidegate_model::wire::Heartbeat { root: world.root(), runs: Default::default(), queued: 0 };
     world.up(&Up::Heartbeat(heartbeat));
     assert!(world.down.is_empty(), "both sides hold the same");
+}
+
+#[test]
+fn a_rule_of_the_site_is_shown_with_its_name_its_origin_and_its_run_state_and_never_touched() {
+    let mut world = World::issued();
+    let unmanaged = |world: &World| world.controller.edge(&edge_id()).unwrap().unmanaged;
+    assert_eq!(unmanaged(&world), Some(Vec::new()));
+    // The site writes a rule of its own, which ends in a fault that only the site can mend.
+    let mut held = world.held.values().next().unwrap().clone();
+    let ours = held.set.rule;
+    held.set.rule = RuleId(uuid::Uuid::from_u128(8 << 76));
+    held.set.name = rule_name("on-site");
+    held.origin = Origin::Local;
+    let fault = Fault { code: FaultCode::Auth, detail: "bad user name or password".into() };
+    held.run = RunReport { state: RunState::PausedFault, fault: Some(fault), ..held.run };
+    let site = held.set.rule;
+    world.held.insert(site, held.clone());
+    world.down.clear();
+    world.connect();
+    let shown = unmanaged(&world).unwrap();
+    assert_eq!(shown.len(), 1);
+    assert_eq!((shown[0].rule, shown[0].name.clone()), (site, Some(rule_name("on-site"))));
+    assert_eq!((shown[0].origin, shown[0].run_state), (Origin::Local, RunState::PausedFault));
+    assert!(!shown[0].last_known && shown[0].since == Some(held.run.since));
+    let reason = shown[0].run_reason.clone().unwrap();
+    assert_eq!((reason.code.as_str(), reason.detail.as_str()), ("AUTH", "bad user name or password"));
+    assert!(reason.next.contains("on the gateway"), "the cloud cannot mend it: {}", reason.next);
+    let (list, _) = world.controller.edges(None, 10);
+    assert_eq!((list[0].unmanaged_rules, &list[0].unmanaged), (Some(1), &None), "lists only count them");
+    // A report of it is shown and told to the watchers once; counters alone are no news.
+    let events = world.events;
+    let run = RunReport { sequence: 9, state: RunState::Running, fault: None, ..held.run };
+    world.held.get_mut(&site).unwrap().run = run.clone();
+    let report = Report { rule: site, run, counters: Counters::default(), skipped: 0 };
+    world.up(&Up::Report(report.clone()));
+    world.up(&Up::Report(report));
+    assert_eq!(unmanaged(&world).unwrap()[0].run_state, RunState::Running);
+    assert_eq!(unmanaged(&world).unwrap()[0].run_reason, None);
+    assert_eq!(world.events, events + 1);
+    // What an edge said before it went away is not what is.
+    world.disconnect();
+    assert!(unmanaged(&world).unwrap()[0].last_known);
+    // A controller that just started has not heard of any; that is not the same as none.
+    world.restart();
+    assert_eq!(unmanaged(&world), None);
+    world.connect();
+    assert_eq!(unmanaged(&world).unwrap().len(), 1);
+    assert_eq!(world.set_count(), 0, "nothing is sent for it");
+    assert_eq!(world.record().rule, ours);
+    // A new disk holds what it says, not what the old one said.
+    world.held.clear();
+    world.sid = SessionId { store: StoreId(0xb), epoch: 1 };
+    world.presence(&Up::Birth(Birth { boot: 8 }));
+    assert_eq!(unmanaged(&world), None);
+    world.connect();
+    assert_eq!(unmanaged(&world), Some(Vec::new()));
+}
+
+#[test]
+fn a_rule_that_this_cloud_forgot_is_shown_as_one_of_a_cloud() {
+    let mut world = World::issued();
+    world.snapshot.placements.clear();
+    world.restart();
+    world.connect();
+    let shown = world.controller.edge(&edge_id()).unwrap().unmanaged.unwrap();
+    assert_eq!(shown.len(), 1);
+    assert_eq!((shown[0].name.clone(), shown[0].origin), (Some(rule_name("up")), Origin::Cloud));
+    assert_eq!(shown[0].run_state, RunState::Running);
 }
 
 #[test]
@@ -345,7 +413,7 @@ fn a_lost_result_is_settled_by_the_inventory_and_nothing_is_applied_twice() {
     world.disconnect();
     // The edge applied it, but nobody heard of it.
     let run = RunReport { sequence: 1, ..world.run(RunState::Running, By::Cloud) };
-    let held = crate::world::Held { set: set.clone(), running: Some(set.target), run };
+    let held = crate::world::Held { set: set.clone(), running: Some(set.target), run, origin: Origin::Cloud };
     world.held.insert(set.rule, held);
     world.connect();
     let again = world.last_set().expect("asked for the result with the same set");
@@ -361,7 +429,10 @@ fn how_an_action_ended_that_was_given_up_is_asked_for_although_roots_are_equal()
     let set = world.last_set().unwrap();
     // The edge accepted it and tells so in an inventory; its result is lost, and the controller starts anew.
     let run = world.run(RunState::PausedManual, By::Cloud);
-    world.held.insert(set.rule, crate::world::Held { set: set.clone(), running: Some(set.target), run });
+    world.held.insert(
+        set.rule,
+        crate::world::Held { set: set.clone(), running: Some(set.target), run, origin: Origin::Cloud },
+    );
     world.hello();
     world.restart();
     world.connect();
@@ -519,12 +590,12 @@ fn placing_a_rule_that_the_edge_holds_unmanaged_asks_what_it_holds() {
     world.restart();
     world.connect();
     let edge = world.controller.edge(&edge_id()).unwrap();
-    assert_eq!(edge.unmanaged.len(), 1);
+    assert_eq!(edge.unmanaged_rules, Some(1));
     world.down.clear();
     world.place("up").unwrap();
     assert!(world.wants_inventory());
     world.inventory();
-    assert!(world.controller.edge(&edge_id()).unwrap().unmanaged.is_empty());
+    assert_eq!(world.controller.edge(&edge_id()).unwrap().unmanaged, Some(Vec::new()));
     let view = world.view("up");
     assert_eq!((view.issue_state, view.run_state), (IssueState::Issued, RunState::Running));
     assert_eq!(world.act("up", Action::IssueAgain).unwrap_err().code(), Code::CloudBehind);

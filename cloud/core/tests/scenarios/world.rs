@@ -46,6 +46,7 @@ pub struct Held {
     pub set: Set,
     pub running: Option<VersionDigest>,
     pub run: RunReport,
+    pub origin: Origin,
 }
 
 /// The controller, its store, and one scripted edge.
@@ -315,7 +316,7 @@ impl World {
                 running: h.running,
                 attempted: None,
                 run: h.run.clone(),
-                origin: Origin::Cloud,
+                origin: h.origin,
             })
             .collect();
         let page = Inventory { page: 1, pages: 1, root: self.root(), rules };
@@ -384,7 +385,7 @@ impl World {
             set.config != Config::Keep || !set.present || running.is_some(),
             "keep needs something to keep"
         );
-        let held = Held { set: set.clone(), running, run: run.clone() };
+        let held = Held { set: set.clone(), running, run: run.clone(), origin: Origin::Cloud };
         self.held.insert(set.rule, held);
         self.up(&Up::Result(SetResult {
             rule: set.rule,

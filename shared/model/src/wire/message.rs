@@ -208,6 +208,7 @@ pub struct Attempt {
 }
 
 /// Who wrote a rule that an edge holds.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {

@@ -1,10 +1,11 @@
 //! What the protocol promises, played out by hand and looked at in between.
 
 use tidegate_cloud_core::{PlacementView, Request, WhenOffline};
-use tidegate_edge_core::{Input, LocalAction, ReplyId};
+use tidegate_edge_core::{Input, LocalAction, ReplyId, RuleFile, SiteRule};
 use tidegate_model::limits::HELLO_EVERY_MS;
 use tidegate_model::placement::{Action, IssueState, Link, Role, RunState};
-use tidegate_model::wire::DesiredRun;
+use tidegate_model::rule::{Format, Limits, parse};
+use tidegate_model::wire::{DesiredRun, Origin};
 use tidegate_sim::operator::{edge_id, rule_name};
 use tidegate_sim::step::{Moment, Password, Step};
 use tidegate_sim::words::Shape;
@@ -324,4 +325,31 @@ fn m10_a_lost_push_heals_within_the_routine_hello_and_nobody_acts() {
         );
         assert_eq!(world.broken, None);
     }
+}
+
+#[test]
+fn m1_a_rule_of_the_site_is_told_to_the_cloud_and_left_alone_there() {
+    let mut world = running(8);
+    let text = "name = \"on-site\"\n[remote]\nurl = \"mqtt://remote-0.example\"\n[[forwards]]\ntopic = \"pumps/#\"\n";
+    let rule =
+        parse(text, Format::Toml).and_then(|draft| draft.validate(&Limits::default())).expect("a rule").0;
+    let file = RuleFile { name: "a.toml".into(), content: Ok(SiteRule { rule, password: None }) };
+    world.edge_input(0, Input::RuleFiles { files: vec![file], again: false });
+    world.pass(30_000);
+    let unmanaged = |world: &World| {
+        let view = world.cloud.core.as_ref().and_then(|core| core.edge(&edge_id(0))).expect("it is known");
+        let told = view.unmanaged.expect("the edge has told").into_iter();
+        told.map(|told| (told.name.map(|n| n.to_string()), told.origin, told.run_state)).collect::<Vec<_>>()
+    };
+    let shown = [(Some("on-site".to_owned()), Origin::Local, RunState::Running)];
+    assert_eq!(unmanaged(&world), shown);
+    world.kill_cloud(1_000);
+    world.kill_edge(0, Some(1_000));
+    settles(&mut world);
+    assert_eq!(unmanaged(&world), shown);
+    assert_eq!(view(&world).run_state, RunState::Running, "the cloud's own rule is not disturbed");
+    world.edge_input(0, Input::RuleFiles { files: Vec::new(), again: false });
+    world.pass(30_000);
+    assert_eq!(unmanaged(&world), []);
+    settles(&mut world);
 }
