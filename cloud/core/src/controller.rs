@@ -88,6 +88,8 @@ pub struct Controller {
 /// times is written once.
 pub(crate) struct Turn {
     pub(crate) now: Now,
+    /// Somebody asks for something; else an edge says something, or time passed.
+    pub(crate) is_request: bool,
     pub(crate) writes: Vec<Write>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) dirty_edges: BTreeSet<EdgeId>,
@@ -101,6 +103,7 @@ impl Turn {
     pub(crate) fn new(now: Now) -> Self {
         Self {
             now,
+            is_request: false,
             writes: Vec::new(),
             effects: Vec::new(),
             dirty_edges: BTreeSet::new(),
@@ -134,6 +137,7 @@ impl Turn {
             rule: Some(rule.clone()),
             edge: Some(edge.clone()),
             text,
+            was_asked_for: self.is_request,
         };
         self.effects.push(Effect::Notify(event));
     }
@@ -141,15 +145,27 @@ impl Turn {
     /// Tells the watchers something about an edge.
     pub(crate) fn tell_edge(&mut self, edge: &EdgeId, text: String) {
         self.changed_edges.insert(edge.clone());
-        let event =
-            Event { kind: EventKind::Edge, at: self.now.wall, rule: None, edge: Some(edge.clone()), text };
+        let event = Event {
+            kind: EventKind::Edge,
+            at: self.now.wall,
+            rule: None,
+            edge: Some(edge.clone()),
+            text,
+            was_asked_for: self.is_request,
+        };
         self.effects.push(Effect::Notify(event));
     }
 
     /// Tells the watchers something about a rule.
     pub(crate) fn tell_rule(&mut self, rule: &RuleName, text: String) {
-        let event =
-            Event { kind: EventKind::Rule, at: self.now.wall, rule: Some(rule.clone()), edge: None, text };
+        let event = Event {
+            kind: EventKind::Rule,
+            at: self.now.wall,
+            rule: Some(rule.clone()),
+            edge: None,
+            text,
+            was_asked_for: self.is_request,
+        };
         self.effects.push(Effect::Notify(event));
     }
 }
@@ -197,7 +213,9 @@ impl Controller {
         let mut turn = Turn::new(now);
         match input {
             Input::Request { reply_to, by, role, request, how } => {
+                turn.is_request = true;
                 self.request(&mut turn, reply_to, &by, role, *request, how);
+                turn.is_request = false;
             }
             Input::FromEdge { edge, presence, payload } => {
                 self.take_message(&mut turn, &edge, presence, &payload);

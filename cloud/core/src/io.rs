@@ -167,6 +167,10 @@ pub struct Event {
     pub edge: Option<EdgeId>,
     /// A sentence for people.
     pub text: String,
+    /// Somebody asked for it; else an edge said it, or time passed. It is for the log, which tells all of the first and
+    /// bounds the second.
+    #[serde(skip)]
+    pub was_asked_for: bool,
 }
 
 /// What kind of change an event tells.

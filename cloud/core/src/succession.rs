@@ -66,7 +66,7 @@ impl Controller {
 
 impl Turn {
     fn tell(&mut self, kind: EventKind, text: String) {
-        let event = Event { kind, at: self.now.wall, rule: None, edge: None, text };
+        let event = Event { kind, at: self.now.wall, rule: None, edge: None, text, was_asked_for: false };
         self.effects.push(Effect::Notify(event));
     }
 }

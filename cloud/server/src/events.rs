@@ -114,6 +114,7 @@ mod tests {
             rule: None,
             edge: None,
             text: text.to_owned(),
+            was_asked_for: false,
         }
     }
 

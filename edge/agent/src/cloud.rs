@@ -138,11 +138,11 @@ impl CloudSession {
         match self.says.try_send(say) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
-                tracing::warn!(session = %self.sid, "too many messages wait for the controller; the session is given up");
+                tracing::warn!(line.kind = "controller-session", session = %self.sid, "too many messages wait for the controller; the session is given up");
                 self.cancel.cancel();
             }
             Err(TrySendError::Closed(_)) => {
-                tracing::warn!(session = %self.sid, "the connection to the controller's broker ended");
+                tracing::warn!(line.kind = "controller-session", session = %self.sid, "the connection to the controller's broker ended");
                 self.cancel.cancel();
             }
         }

@@ -226,7 +226,7 @@ async fn accept(listener: UnixListener, asks: mpsc::Sender<Ask>) {
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the control socket does not accept");
+                tracing::warn!(line.kind = "control-socket", %error, "the control socket does not accept");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

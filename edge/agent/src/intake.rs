@@ -221,11 +221,8 @@ impl Intake {
         let mut counts = self.unmapped_counts();
         let total = counts.entry(rule).or_insert(0);
         *total += 1;
-        // A device must not be able to fill the log.
-        if total.is_power_of_two() {
-            let (topic_bytes, total) = (topic.len(), *total);
-            tracing::warn!(rule.id = %rule, topic_bytes, total, "a topic is too long or too deep for its rule; the message was not forwarded");
-        }
+        let (topic_bytes, total) = (topic.len(), *total);
+        tracing::warn!(line.kind = "topic-too-long", rule.id = %rule, topic_bytes, total, "a topic is too long or too deep for its rule; the message was not forwarded");
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -331,6 +328,7 @@ impl Answer {
             // It never fits, however often it comes: the queue has counted it.
             Err(AppendError::TooLarge { bytes, limit }) => {
                 tracing::warn!(
+                    line.kind = "message-too-large",
                     bytes,
                     limit,
                     "a message is larger than the queue of its rule takes; it was dropped"

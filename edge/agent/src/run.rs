@@ -144,7 +144,7 @@ impl Gateway {
         }
         let input = match event {
             CloudEvent::Connected => {
-                tracing::info!(session = %sid, "connected to the controller's broker");
+                tracing::info!(line.kind = "controller-session", session = %sid, "connected to the controller's broker");
                 self.last_reason = None;
                 Input::Connected { sid }
             }
@@ -156,7 +156,7 @@ impl Gateway {
                 if self.last_reason.as_deref() == Some(reason.as_str()) {
                     tracing::debug!(session = %sid, %reason, "still no connection to the controller's broker");
                 } else {
-                    tracing::warn!(session = %sid, %reason, "no connection to the controller's broker");
+                    tracing::warn!(line.kind = "controller-session", session = %sid, %reason, "no connection to the controller's broker");
                     self.last_reason = Some(reason);
                 }
                 self.session = None;
@@ -169,12 +169,14 @@ impl Gateway {
     fn on_notice(&mut self, Notice { rule, order, event }: Notice) -> Vec<Input> {
         let counters = self.bridges.counters_of(rule).map(|counters| Input::Counters { rule, counters });
         match &event {
-            BridgeEvent::Running => tracing::info!(rule.id = %rule, "the rule runs"),
+            BridgeEvent::Running => {
+                tracing::info!(line.kind = "rule-state", rule.id = %rule, "the rule runs")
+            }
             BridgeEvent::Faulted(fault) => {
-                tracing::warn!(rule.id = %rule, fault = %fault.code, detail = %fault.detail, "the rule is paused by a fault");
+                tracing::warn!(line.kind = "rule-state", rule.id = %rule, fault = %fault.code, detail = %fault.detail, "the rule is paused by a fault");
             }
             BridgeEvent::Ended { detail } => {
-                tracing::error!(rule.id = %rule, %detail, "the rule's bridge ended")
+                tracing::error!(line.kind = "rule-state", rule.id = %rule, %detail, "the rule's bridge ended")
             }
         }
         counters.into_iter().chain([Input::Bridge { rule, order, event }]).collect()

@@ -306,7 +306,7 @@ impl Core {
             && state.catalog.config.when_full == WhenFull::DropOldest
             && state.catalog.drop_oldest()
         {
-            tracing::warn!(%error, "disk full: the queue drops its oldest segment");
+            tracing::warn!(line.kind = "queue-disk", %error, "disk full: the queue drops its oldest segment");
             return Step::Worked;
         }
         self.fail(state, error, 0, Vec::new())
@@ -328,7 +328,7 @@ impl Core {
         state.failing = true;
         drop(state);
         dones.extend(waiting.into_iter().map(|waiting| waiting.done));
-        tracing::error!(%error, messages = dones.len(), "cannot write the queue to disk: nothing is acknowledged");
+        tracing::error!(line.kind = "queue-disk", %error, messages = dones.len(), "cannot write the queue to disk: nothing is acknowledged");
         let error = Arc::new(error);
         for done in dones {
             tell(done, Err(AppendError::Disk(Arc::clone(&error))));
@@ -357,7 +357,7 @@ impl Core {
             let found = match self.read_from(from, EXPIRE_CHUNK, READ_CHUNK as usize) {
                 Ok(found) => found,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot look for expired messages");
+                    tracing::warn!(line.kind = "queue-disk", %error, "cannot look for expired messages");
                     return;
                 }
             };

@@ -77,7 +77,7 @@ impl Writer {
     /// Writes the cursor, if it moved.
     pub(crate) fn write_cursor(&mut self, released: u64) {
         if let Err(error) = self.cursor.write(&*self.disk, released) {
-            tracing::warn!(%error, "cannot write the queue's cursor: after a restart messages are sent twice");
+            tracing::warn!(line.kind = "queue-disk", %error, "cannot write the queue's cursor: after a restart messages are sent twice");
         }
     }
 
@@ -95,7 +95,7 @@ impl Writer {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    tracing::warn!(%error, segment = segment::name(*base), "cannot delete a queue segment");
+                    tracing::warn!(line.kind = "queue-disk", %error, segment = segment::name(*base), "cannot delete a queue segment");
                     return;
                 }
             }

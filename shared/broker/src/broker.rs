@@ -120,7 +120,11 @@ impl Context {
         let seat = Arc::clone(&self.seats).try_acquire_owned().ok();
         if seat.is_none() != self.is_full.swap(seat.is_none(), Ordering::Relaxed) && seat.is_none() {
             let limit = self.limits.max_connections;
-            tracing::warn!(limit, "too many connections, new ones are told to come back later");
+            tracing::warn!(
+                line.kind = "broker-full",
+                limit,
+                "too many connections, new ones are told to come back later"
+            );
         }
         seat
     }
@@ -318,10 +322,7 @@ async fn accept_loop(listener: TcpListener, context: Arc<Context>, mut canaries:
                 Ok((socket, peer)) => welcome(socket, peer, &context, &mut tasks),
                 Err(error) => {
                     let total = context.hub.counters.accept_errors.fetch_add(1, Ordering::Relaxed) + 1;
-                    // Those who wait to be accepted must not be able to fill the log.
-                    if total.is_power_of_two() {
-                        tracing::warn!(%error, total, "accepting a connection failed, it is tried again");
-                    }
+                    tracing::warn!(line.kind = "accept-failed", %error, total, "accepting a connection failed, it is tried again");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -354,7 +355,7 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>, context: &Context) {
         && error.is_panic()
     {
         count(&context.hub.counters.panics, 1);
-        tracing::error!(%error, "a connection's task panicked, its client was closed");
+        tracing::error!(line.kind = "connection-panicked", %error, "a connection's task panicked, its client was closed");
     }
 }
 

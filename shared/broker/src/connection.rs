@@ -43,7 +43,9 @@ where
                 | NotAdmitted::Crowded
                 | NotAdmitted::Malformed(_)
                 | NotAdmitted::Will(_)
-                | NotAdmitted::Refused(_) => tracing::info!(%peer, %reason, "a client was not let in"),
+                | NotAdmitted::Refused(_) => {
+                    tracing::info!(line.kind = "connection-refused", %peer, %reason, "a client was not let in");
+                }
             }
         }
     }
@@ -86,14 +88,16 @@ fn log_end(slot: &Slot, reason: &DisconnectReason) {
     let client_id = &slot.client_id;
     match reason {
         DisconnectReason::Protocol(_) | DisconnectReason::NotPermitted { .. } => {
-            tracing::warn!(client.id = ?client_id, %reason, "closed a client's connection");
+            tracing::warn!(line.kind = "protocol-violation", client.id = ?client_id, %reason, "closed a client's connection");
+        }
+        DisconnectReason::TakenOver => {
+            tracing::info!(line.kind = "connection-taken-over", client.id = ?client_id, %reason, "closed a client's connection");
         }
         DisconnectReason::KeepAlive
         | DisconnectReason::WriteTimeout
-        | DisconnectReason::TakenOver
         | DisconnectReason::TapRefused
         | DisconnectReason::ByOwner => {
-            tracing::info!(client.id = ?client_id, %reason, "closed a client's connection")
+            tracing::info!(line.kind = "connection-closed", client.id = ?client_id, %reason, "closed a client's connection");
         }
         DisconnectReason::Client | DisconnectReason::Lost(_) | DisconnectReason::Stopped => {}
     }

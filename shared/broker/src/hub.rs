@@ -238,10 +238,7 @@ impl Hub {
         let mut state = self.state();
         if message.retain && state.retained.put(message) == Kept::NoRoom {
             let total = self.counters.not_retained.fetch_add(1, Ordering::Relaxed) + 1;
-            // A client must not be able to fill the log.
-            if total.is_power_of_two() {
-                tracing::warn!(topic = ?message.topic, total, "no room to retain a message, it is delivered only");
-            }
+            tracing::warn!(line.kind = "not-retained", topic = ?message.topic, total, "no room to retain a message, it is delivered only");
         }
         let mut delivery = Delivery::default();
         let matches = state.tree.matches(&message.topic);
@@ -289,7 +286,7 @@ impl Hub {
         count(&self.counters.dropped_qos0, outcome.dropped_qos0);
         count(counter, outcome.dropped);
         if outcome.first_loss {
-            tracing::warn!(client.id = ?slot.client_id, "too much waits for a session, its oldest messages are dropped");
+            tracing::warn!(line.kind = "session-full", client.id = ?slot.client_id, "too much waits for a session, its oldest messages are dropped");
         }
     }
 
@@ -373,7 +370,7 @@ impl Hub {
         let expired: Vec<_> =
             state.sessions.iter().filter(|(_, e)| old(e)).map(|(id, _)| Arc::clone(id)).collect();
         for client_id in &expired {
-            tracing::info!(client.id = ?client_id, "a session expired");
+            tracing::info!(line.kind = "session-expired", client.id = ?client_id, "a session expired");
             state.remove(client_id);
         }
         state.revision += u64::from(!expired.is_empty());

@@ -86,6 +86,6 @@ impl Keeper {
 
     fn failed(&self, what: &str, error: &io::Error) {
         count(&self.hub.counters.state_write_errors, 1);
-        tracing::error!(dir = %self.dir.display(), %error, "writing {what} to the state directory failed, it is tried again");
+        tracing::error!(line.kind = "state-not-written", dir = %self.dir.display(), %error, "writing {what} to the state directory failed, it is tried again");
     }
 }

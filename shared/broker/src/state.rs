@@ -91,7 +91,7 @@ impl State {
             let allowed = permit.allows_filter(filter);
             if !allowed {
                 self.tree.remove(filter, entry.slot.key);
-                tracing::info!(client.id = ?client_id, ?filter, "a subscription is no longer permitted and was dropped");
+                tracing::info!(line.kind = "subscription-dropped", client.id = ?client_id, ?filter, "a subscription is no longer permitted and was dropped");
             }
             allowed
         });

@@ -62,6 +62,6 @@ fn publish(
         }
     } else {
         count(&context.hub.counters.dropped_by_tap, 1);
-        tracing::warn!(topic = ?will.topic, "a will was refused by its tap and is dropped");
+        tracing::warn!(line.kind = "will-refused", topic = ?will.topic, "a will was refused by its tap and is dropped");
     }
 }

@@ -109,6 +109,7 @@ fn invariant_2_cloud_and_edge_do_not_know_each_other_and_dependencies_point_one_
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("tidegate-model", &[][..]),
         ("tidegate-broker", &[]),
+        ("tidegate-logs", &[]),
         ("tidegate-records", &[]),
         ("tidegate-edge-queue", &[]),
         ("tidegate-cloud-core", &["tidegate-model"]),
@@ -121,13 +122,21 @@ fn invariant_2_cloud_and_edge_do_not_know_each_other_and_dependencies_point_one_
                 "tidegate-edge-core",
                 "tidegate-edge-queue",
                 "tidegate-broker",
+                "tidegate-logs",
                 "tidegate-records",
             ],
         ),
         // `tidegate dev` starts an agent beside the controller: the one place where both meet.
         (
             "tidegate-cli",
-            &["tidegate-model", "tidegate-cloud-core", "tidegate-cloud", "tidegate-edge", "tidegate-broker"],
+            &[
+                "tidegate-model",
+                "tidegate-cloud-core",
+                "tidegate-cloud",
+                "tidegate-edge",
+                "tidegate-broker",
+                "tidegate-logs",
+            ],
         ),
         ("tidegate-sim", &["tidegate-model", "tidegate-cloud-core", "tidegate-edge-core"]),
         ("tidegate-bench", &["tidegate-e2e", "tidegate-edge-core", "tidegate-model"]),
@@ -156,6 +165,7 @@ fn no_program_knows_of_the_faults_that_tests_give_it() {
     for folder in [
         "shared/model",
         "shared/broker",
+        "shared/logs",
         "shared/records",
         "cloud/core",
         "cloud/server",
@@ -177,6 +187,7 @@ fn no_program_knows_of_the_faults_that_tests_give_it() {
 fn invariant_8_one_module_spells_topics_and_one_reads_the_environment() {
     let shells = [
         "shared/broker",
+        "shared/logs",
         "shared/records",
         "cloud/core",
         "cloud/server",
@@ -204,9 +215,55 @@ fn invariant_8_one_module_spells_topics_and_one_reads_the_environment() {
     }
 }
 
+/// A line that a peer can cause bears its kind, and is bounded by it (shared/logs). Those here are the program's own.
+#[test]
+fn where_peers_are_talked_to_each_line_of_the_log_bears_its_kind() {
+    let own = [
+        "the embedded broker listens",
+        "the embedded broker stopped",
+        "the embedded broker is not healthy",
+        "the accept loop of the broker ended badly",
+        "saved state is beyond the limits and was left out",
+        "the limit on open files could not be raised",
+        "this process may open too few files",
+        "the end of the retained log is torn or damaged",
+        // Each is asked for by an operator with a token.
+        "a credential could not be made",
+        "the edge was removed here; remove its account at the broker too",
+        // Once at most: the process ends, or one task of it.
+        "the controller's presence cannot be written",
+        "the controller's presence was not published",
+        "the broker is closed while something is still being published",
+        "the controller's broker does not answer",
+        "the process is stuck and ends without order",
+        "no thread could be started to end a stuck process",
+        "metrics are not served any more",
+        "the local broker does not answer any more",
+    ];
+    let mut found = 0;
+    for folder in ["shared/broker", "cloud/server", "edge/agent"] {
+        for (path, text) in sources(folder) {
+            let talks = folder == "shared/broker"
+                || ["/transport", "/http", "/systems", "intake.rs", "local.rs", "cloud.rs", "metrics.rs"]
+                    .iter()
+                    .any(|part| path.to_string_lossy().contains(part));
+            for call in ["tracing::info!(", "tracing::warn!(", "tracing::error!("] {
+                for line in text.split(call).skip(1).filter(|_| talks) {
+                    let ends = ["\")", "\"\n"].iter().filter_map(|end| line.find(end));
+                    let line = &line[..ends.min().unwrap_or(line.len())];
+                    let bounded = line.contains("line.kind = \"") || own.iter().any(|own| line.contains(own));
+                    assert!(bounded, "{}: {call}{line}", path.display());
+                    found += 1;
+                }
+            }
+        }
+    }
+    assert!(found > 30, "the search finds lines: {found}");
+}
+
 #[test]
 fn no_queue_is_without_a_bound() {
-    for folder in ["shared/broker", "cloud/server", "cloud/cli", "edge/queue", "edge/agent"] {
+    for folder in ["shared/broker", "shared/logs", "cloud/server", "cloud/cli", "edge/queue", "edge/agent"] {
         for (path, text) in sources(folder) {
             for word in ["unbounded_channel", "flume::unbounded", "mpsc::channel()"] {
                 assert!(!text.contains(word), "{} uses {word}", path.display());

@@ -50,7 +50,7 @@ pub(super) async fn export_all(State(app): State<App>, params: Params) -> Result
             () = app.stopping.cancelled() => Err(StoreError::Export { why: "the controller is stopping".to_owned() }),
         };
         if let Err(error) = ended {
-            tracing::warn!(%error, "an export did not come to its end");
+            tracing::warn!(line.kind = "export-broken", %error, "an export did not come to its end");
             // A caller that went away does not hear of it.
             let _ = failed.send(error);
         }

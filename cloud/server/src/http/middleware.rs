@@ -56,7 +56,7 @@ pub(super) async fn surround(State(app): State<App>, request: Request, next: Nex
     let mut response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => {
-            tracing::error!(request.id = id, %method, route, "a request ended in a panic");
+            tracing::error!(line.kind = "request-panicked", request.id = id, %method, route, "a request ended in a panic");
             Problem::internal().into_response()
         }
         Err(_) => Problem::unavailable("the controller did not answer in time; try again").into_response(),

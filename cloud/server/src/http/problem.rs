@@ -244,7 +244,7 @@ impl From<Stopped> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "the store could not answer");
+        tracing::error!(line.kind = "store-no-answer", %error, "the store could not answer");
         Self::unavailable("the store could not answer; the controller's log tells why")
     }
 }

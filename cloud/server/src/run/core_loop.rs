@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_broker::TapResult;
-use tidegate_cloud_core::{Controller, Effect, Input, Output, ReplyTo, Write};
+use tidegate_cloud_core::{Controller, Effect, Event, Input, Output, ReplyTo, Write};
 use tidegate_model::ids::{EdgeId, RuleName};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -156,16 +156,13 @@ impl CoreLoop {
                     }
                 }
                 Effect::Notify(event) => {
-                    tracing::info!(
-                        rule.name = event.rule.as_ref().map(|r| r.as_str()),
-                        edge.id = event.edge.as_ref().map(|e| e.as_str()),
-                        "{}",
-                        event.text
-                    );
+                    log(&event);
                     self.events.publish(&event);
                 }
                 Effect::Settled { action, code, took_ms } => self.metrics.settled(action, code, took_ms),
-                Effect::Warn { edge, what } => tracing::warn!(edge.id = %edge, "{what}"),
+                Effect::Warn { edge, what } => {
+                    tracing::warn!(line.kind = "edge-message", edge.id = %edge, "{what}")
+                }
             }
         }
         let now = self.clock.now();
@@ -174,5 +171,15 @@ impl CoreLoop {
                 look(&self.controller, now);
             }
         }
+    }
+}
+
+/// What people ask for is written down always; what edges say, or keep silent about, within its budget.
+fn log(event: &Event) {
+    let (rule, edge) = (event.rule.as_ref().map(|r| r.as_str()), event.edge.as_ref().map(|e| e.as_str()));
+    if event.was_asked_for {
+        tracing::info!(rule.name = rule, edge.id = edge, "{}", event.text);
+    } else {
+        tracing::info!(line.kind = "edge-event", rule.name = rule, edge.id = edge, "{}", event.text);
     }
 }

@@ -115,10 +115,12 @@ impl Commander {
             Ok(command) => command,
             Err(BadCommand { tid, action, what }) => {
                 self.unreadable += 1;
-                // Who may give commands must not be able to fill the log.
-                if self.unreadable.is_power_of_two() {
-                    tracing::warn!(what, total = self.unreadable, "a command over MQTT cannot be read");
-                }
+                tracing::warn!(
+                    line.kind = "command-unreadable",
+                    what,
+                    total = self.unreadable,
+                    "a command over MQTT cannot be read"
+                );
                 return Ok(tid.map(|tid| Ack::new(tid, action, Code::BadMessage, what)));
             }
         };

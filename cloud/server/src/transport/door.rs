@@ -108,7 +108,7 @@ impl Transport for Door {
                 tracing::debug!(edge.id = %edge, %error, "a message was not sent; it is sent again when the edge is back");
             }
             Err(error @ (SendError::Full | SendError::Invalid)) => {
-                tracing::warn!(edge.id = %edge, %error, "a message was not sent");
+                tracing::warn!(line.kind = "message-not-sent", edge.id = %edge, %error, "a message was not sent");
             }
         }
     }
@@ -161,7 +161,7 @@ impl Outlet for DoorOutlet {
             let message = Message::new(topic, payload, Qos::AtLeastOnce);
             let message = if retain { message.retained() } else { message };
             let published = broker.publish(message, ORIGIN).await;
-            published.inspect_err(|error| tracing::warn!(%error, "a message was not published")).is_ok()
+            published.inspect_err(|error| tracing::warn!(line.kind = "message-not-published", %error, "a message was not published")).is_ok()
         })
     }
 }

@@ -168,7 +168,7 @@ impl Transport for External {
         }
         let say = Publication { topic: self.topics.edge(edge, EdgeTopic::Down), payload, retain: false };
         if self.says.try_send(say).is_err() {
-            tracing::warn!(edge.id = %edge, "a message was not sent, since too many wait for the broker; it is sent again");
+            tracing::warn!(line.kind = "message-not-sent", edge.id = %edge, "a message was not sent, since too many wait for the broker; it is sent again");
         }
     }
 

@@ -65,7 +65,7 @@ impl EdgeGate {
             return Err(Refusal::BadCredentials);
         };
         if !self.credentials.verify(edge, presented, &stored).await {
-            tracing::warn!(edge.id = %edge, "a connection with a wrong credential was refused");
+            tracing::warn!(line.kind = "wrong-credential", edge.id = %edge, "a connection with a wrong credential was refused");
             return Err(Refusal::BadCredentials);
         }
         Ok(Rights {

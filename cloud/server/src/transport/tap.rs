@@ -48,7 +48,7 @@ impl EdgeTap {
         let command = FromSystem::new(&message.payload, message.retain, taken);
         if self.commands.try_send(command).is_err() {
             // Dropping `taken` refuses it: its sender has no acknowledgement, and sends it again.
-            tracing::warn!("too many commands wait; one is refused");
+            tracing::warn!(line.kind = "command-refused", "too many commands wait; one is refused");
         }
         Offer::Hold { then, fan_out: false }
     }
@@ -77,12 +77,12 @@ impl Tap for EdgeTap {
         }
         let cost = u32::try_from(message.payload.len().max(MIN_COST_BYTES)).unwrap_or(u32::MAX);
         let Ok(bytes) = Arc::clone(&self.bytes).try_acquire_many_owned(cost) else {
-            tracing::warn!(edge.id = %edge, "too much waits for the controller; a message is refused and will be sent again");
+            tracing::warn!(line.kind = "message-refused", edge.id = %edge, "too much waits for the controller; a message is refused and will be sent again");
             return hold;
         };
         let message = FromEdge { edge, presence, payload: message.payload.to_vec(), taken, _bytes: bytes };
         if let Err(message) = self.core.offer(message) {
-            tracing::warn!(edge.id = %message.edge, "too much waits for the controller; a message is refused and will be sent again");
+            tracing::warn!(line.kind = "message-refused", edge.id = %message.edge, "too much waits for the controller; a message is refused and will be sent again");
         }
         hold
     }

@@ -105,7 +105,7 @@ impl LocalLink {
     pub async fn stop(mut self) {
         self.cancel.cancel();
         if let Err(error) = (&mut self.task).await {
-            tracing::error!(%error, "the connection to the local broker did not end well");
+            tracing::error!(line.kind = "local-broker", %error, "the connection to the local broker did not end well");
         }
     }
 }
@@ -142,7 +142,7 @@ async fn supervise(
     let mut running = tokio::spawn(Box::pin(run(rule, half, sending, timing, cancel)));
     let _ends = AbortOnDrop(running.abort_handle());
     let Err(error) = (&mut running).await else { return };
-    tracing::error!(rule.id = %rule, %error, "the connection to the local broker panicked");
+    tracing::error!(line.kind = "local-broker", rule.id = %rule, %error, "the connection to the local broker panicked");
     let detail = "internal error, see the agent's log".to_owned();
     state.send_replace(LocalState::Trouble(fault(FaultCode::LocalBroker, &detail)));
     let order = wanted.borrow().running.as_ref().map(|(order, _)| *order);
@@ -208,7 +208,7 @@ impl Half for Local {
         self.source.connected(dialled.session_present);
         if !dialled.as_bridge {
             tracing::info!(
-                rule.id = %self.rule, broker = %self.address,
+                line.kind = "local-broker", rule.id = %self.rule, broker = %self.address,
                 "the local broker does not know bridges: what the rule publishes there and forwards as well comes back once"
             );
         }

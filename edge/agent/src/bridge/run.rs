@@ -66,7 +66,7 @@ pub(super) async fn supervise(
             Err(error) => error,
         },
     };
-    tracing::error!(rule.id = %rule, %error, "a bridge panicked");
+    tracing::error!(line.kind = "rule-state", rule.id = %rule, %error, "a bridge panicked");
     let order = desired.borrow().order;
     let event = BridgeEvent::Ended { detail: "internal error, see the agent's log".to_owned() };
     // Nobody listens any more: the agent is going down.

@@ -248,7 +248,7 @@ fn metrics_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
-    match tracing_subscriber::EnvFilter::try_new(text) {
+    match tidegate_logs::check_filter(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(format!("it is no filter: {error}; write info or debug, or tidegate_edge=debug")),
     }

@@ -32,10 +32,8 @@ impl Edges {
 
     fn drop_it(&self, publish: &Publish, why: &str) {
         let total = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
-        // Who may publish there must not be able to fill the log.
-        if total.is_power_of_two() {
-            tracing::warn!(topic = ?publish.topic, bytes = publish.payload.len(), total, "a message was dropped: {why}");
-        }
+        let bytes = publish.payload.len();
+        tracing::warn!(line.kind = "message-dropped", topic = ?publish.topic, bytes, total, "a message was dropped: {why}");
     }
 
     /// Somebody wrote on the controller's topic. What cannot be read is a lie that people would see: the core answers

@@ -90,13 +90,13 @@ impl Line {
 
     /// Says that messages pass from now on.
     pub(super) fn is_up(&self) {
-        tracing::info!(broker = %self.broker, line = self.part.name(), "connected to the broker");
+        tracing::info!(line.kind = "broker-line", broker = %self.broker, line = self.part.name(), "connected to the broker");
         self.tell(None);
     }
 
     /// Says that they do not, and why.
     pub(super) fn is_down(&self, why: &str) {
-        tracing::warn!(broker = %self.broker, line = self.part.name(), why, "the broker is not connected");
+        tracing::warn!(line.kind = "broker-line", broker = %self.broker, line = self.part.name(), why, "the broker is not connected");
         self.tell(Some(why.to_owned()));
     }
 
@@ -118,7 +118,7 @@ impl Line {
             let began = Instant::now();
             let ended = tokio::spawn(connect()).await;
             let why = ended.unwrap_or_else(|error| {
-                tracing::error!(%error, "the MQTT client failed; this is a defect, please report it");
+                tracing::error!(line.kind = "broker-line", %error, "the MQTT client failed; this is a defect, please report it");
                 "the MQTT client failed".to_owned()
             });
             if self.stopping.is_cancelled() {
