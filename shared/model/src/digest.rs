@@ -3,13 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use crate::text::as_text;
 
 /// A SHA-256 digest; as text 64 lower-case hexadecimal digits.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(value_type = String))]
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 /// Why a text is not a digest.
@@ -61,29 +61,25 @@ impl fmt::Debug for Digest {
 impl FromStr for Digest {
     type Err = InvalidDigest;
     fn from_str(text: &str) -> Result<Self, InvalidDigest> {
-        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(InvalidDigest);
-        }
+        let digits: &[u8; 64] = text.as_bytes().try_into().map_err(|_| InvalidDigest)?;
         let mut bytes = [0; 32];
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16).map_err(|_| InvalidDigest)?;
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = value_of(pair[0])? << 4 | value_of(pair[1])?;
         }
         Ok(Self(bytes))
     }
 }
 
-impl TryFrom<String> for Digest {
-    type Error = InvalidDigest;
-    fn try_from(text: String) -> Result<Self, InvalidDigest> {
-        text.parse()
+fn value_of(digit: u8) -> Result<u8, InvalidDigest> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        b'A'..=b'F' => Ok(digit - b'A' + 10),
+        _ => Err(InvalidDigest),
     }
 }
 
-impl From<Digest> for String {
-    fn from(digest: Digest) -> String {
-        digest.to_string()
-    }
-}
+as_text!(Digest);
 
 #[cfg(test)]
 mod tests {
@@ -94,6 +90,9 @@ mod tests {
         let digest = Digest::of(b"abc");
         assert!(digest.to_string().starts_with("ba7816bf"));
         assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
-        assert!("xyz".parse::<Digest>().is_err());
+        assert_eq!(digest.to_string().to_uppercase().parse::<Digest>().unwrap(), digest);
+        for bad in ["xyz", &"g".repeat(64), &"+1".repeat(32), &"é".repeat(32), &"0".repeat(63)] {
+            assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
     }
 }

@@ -5,11 +5,13 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::limits::MAX_NAME_BYTES;
+use crate::text::as_text;
 
 /// Names that topics and the API use for themselves, so that no edge, rule or account may bear them.
 pub const RESERVED_NAMES: [&str; 5] = ["controller", "state", "ctl", "0", "1"];
@@ -50,19 +52,18 @@ macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
         #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(value_type = String))]
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Checks and keeps the name: 1 to 63 bytes of `[a-z0-9][a-z0-9-]*`, not one of [`RESERVED_NAMES`].
             ///
             /// # Errors
             /// [`InvalidName`], which says what is wrong and what is allowed.
-            pub fn new(name: impl Into<String>) -> Result<Self, InvalidName> {
-                let name = name.into();
-                check_name($kind, &name)?;
-                Ok(Self(name))
+            pub fn new(name: impl AsRef<str>) -> Result<Self, InvalidName> {
+                let name = name.as_ref();
+                check_name($kind, name)?;
+                Ok(Self(name.into()))
             }
 
             /// The name as text.
@@ -78,25 +79,14 @@ macro_rules! name_type {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = InvalidName;
-            fn try_from(name: String) -> Result<Self, InvalidName> {
-                Self::new(name)
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> String {
-                name.0
-            }
-        }
-
         impl FromStr for $name {
             type Err = InvalidName;
             fn from_str(name: &str) -> Result<Self, InvalidName> {
                 Self::new(name)
             }
         }
+
+        as_text!($name);
     };
 }
 
@@ -120,7 +110,7 @@ impl AccountId {
     /// The account that exists from the start.
     #[must_use]
     pub fn default_account() -> Self {
-        Self("default".to_owned())
+        Self("default".into())
     }
 }
 
@@ -158,8 +148,7 @@ impl fmt::Display for StoreId {
 pub struct InvalidSessionId;
 
 /// One connection of one agent: its store and the epoch that it persisted before it connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId {
     /// The agent's database.
     pub store: StoreId,
@@ -186,18 +175,7 @@ impl FromStr for SessionId {
     }
 }
 
-impl TryFrom<String> for SessionId {
-    type Error = InvalidSessionId;
-    fn try_from(text: String) -> Result<Self, InvalidSessionId> {
-        text.parse()
-    }
-}
-
-impl From<SessionId> for String {
-    fn from(id: SessionId) -> String {
-        id.to_string()
-    }
-}
+as_text!(SessionId);
 
 #[cfg(test)]
 mod tests {

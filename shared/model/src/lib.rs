@@ -8,6 +8,7 @@ pub mod ids;
 pub mod limits;
 pub mod placement;
 pub mod rule;
+mod text;
 pub mod time;
 pub mod topic;
 pub mod version;

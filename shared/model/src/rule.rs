@@ -35,7 +35,8 @@ mod valid;
 
 pub use check::Limits;
 pub use edge::{
-    Change, ClientIdClash, Delivery, EdgeQueue, EdgeRemote, EdgeRule, Route, client_id_clash, is_unsupported,
+    Change, ClientIdClash, Delivery, EdgeQueue, EdgeRemote, EdgeRule, Login, Route, client_id_clash,
+    is_unsupported,
 };
 pub use feature::{Feature, missing_features, requires};
 pub use parse::{Draft, Format, parse, parse_on_site};

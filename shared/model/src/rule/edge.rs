@@ -210,21 +210,45 @@ impl std::fmt::Display for ClientIdClash {
     }
 }
 
+/// As what a rule logs in at its remote broker: all that rules of one edge are compared by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The rule.
+    pub rule: RuleName,
+    /// Host and port.
+    pub address: BrokerAddress,
+    /// MQTT client id.
+    pub client_id: String,
+}
+
+impl Login {
+    /// Reads it of a rendered rule, without the rest; `None` when it is none.
+    pub fn of_rendered(text: &str) -> Option<Self> {
+        rendered::login(text)
+    }
+}
+
+impl From<&EdgeRule> for Login {
+    fn from(rule: &EdgeRule) -> Self {
+        let EdgeRemote { address, client_id, .. } = &rule.remote;
+        Self { rule: rule.name.clone(), address: address.clone(), client_id: client_id.clone() }
+    }
+}
+
 /// Finds rules of one edge that log in at the same broker with the same client id (MQTT-3.1.4-2).
-pub fn client_id_clash<'r>(rules: impl IntoIterator<Item = &'r EdgeRule>) -> Vec<ClientIdClash> {
+pub fn client_id_clash<'r>(logins: impl IntoIterator<Item = &'r Login>) -> Vec<ClientIdClash> {
     let mut seen: std::collections::BTreeMap<_, &RuleName> = std::collections::BTreeMap::new();
     let mut clashes = Vec::new();
-    for rule in rules {
-        let key = (&rule.remote.address, &rule.remote.client_id);
-        match seen.get(&key) {
+    for Login { rule, address, client_id } in logins {
+        match seen.get(&(address, client_id)) {
             Some(first) => clashes.push(ClientIdClash {
                 first: (*first).clone(),
-                second: rule.name.clone(),
-                client_id: rule.remote.client_id.clone(),
-                broker: rule.remote.address.to_string(),
+                second: rule.clone(),
+                client_id: client_id.clone(),
+                broker: address.to_string(),
             }),
             None => {
-                seen.insert(key, &rule.name);
+                seen.insert((address, client_id), rule);
             }
         }
     }

@@ -210,5 +210,12 @@ impl fmt::Display for Problems {
 
 /// Appends a key to a JSON pointer.
 pub(crate) fn pointer(base: &str, key: impl fmt::Display) -> String {
-    format!("{base}/{}", key.to_string().replace('~', "~0").replace('/', "~1"))
+    let mut pointer = format!("{base}/{key}");
+    let key = &pointer[base.len() + 1..];
+    if key.contains(['~', '/']) {
+        let key = key.replace('~', "~0").replace('/', "~1");
+        pointer.truncate(base.len() + 1);
+        pointer.push_str(&key);
+    }
+    pointer
 }

@@ -1,11 +1,11 @@
 //! The bytes of a rendered rule: one JSON object with fixed fields in a fixed order. Written once, read for ever, so a
 //! field is only ever added, together with a [`super::Feature`].
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::check::routes_together;
 use super::decode;
-use super::edge::{EdgeQueue, EdgeRemote, EdgeRule, Route};
+use super::edge::{EdgeQueue, EdgeRemote, EdgeRule, Login, Route};
 use super::located::{self, Node};
 use super::problem::{Place, Problem, Problems};
 use super::quantity::{Bytes, Seconds};
@@ -136,6 +136,23 @@ pub(super) fn read(text: &str) -> Result<EdgeRule, Problems> {
         problems.add("", "syntax", "the rendered rule is incomplete", "issue it again");
         problems
     })
+}
+
+/// As what a rendered rule logs in. It was checked when it was made, and most of it does not matter here.
+pub(super) fn login(text: &str) -> Option<Login> {
+    #[derive(Deserialize)]
+    struct Named {
+        name: RuleName,
+        remote: At,
+    }
+    #[derive(Deserialize)]
+    struct At {
+        host: String,
+        port: u16,
+        client_id: String,
+    }
+    let Named { name, remote: At { host, port, client_id } } = serde_json::from_str(text).ok()?;
+    Some(Login { rule: name, address: BrokerAddress { host, port }, client_id })
 }
 
 /// The problem of bytes beyond [`MAX_RENDERED_BYTES`].

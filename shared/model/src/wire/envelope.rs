@@ -1,6 +1,8 @@
 //! The envelope around every message: who says it, in which session, as the how-manieth.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::message::{Down, Up};
 use crate::ids::{MessageId, SessionId};
@@ -8,27 +10,24 @@ use crate::limits::MAX_ENVELOPE_BYTES;
 
 /// The envelope, as on the wire. `body` is the message's JSON as a string, so that a digest or a signature can cover
 /// exact bytes. Unknown fields are ignored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// Envelope format; always 1 (the major version of the protocol is in the topic).
     pub v: u32,
     /// Kind of the message.
     pub t: String,
     /// Who, when and in which order.
-    #[serde(flatten)]
     pub header: Header,
     /// The message's JSON.
     pub body: String,
     /// Which key signed it; signing is off while it is absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kid: Option<String>,
     /// Ed25519 signature, base64; signing is off while it is absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sig: Option<String>,
 }
 
 /// What an envelope says beside its message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Correlates an answer with its request.
     pub id: MessageId,
@@ -42,6 +41,52 @@ pub struct Header {
     pub ce: u64,
     /// Wall clock of the sender, in milliseconds since 1970: for people, never for ordering.
     pub ts: i64,
+}
+
+/// The fields of an envelope as they stand on the wire, side by side.
+#[derive(Serialize, Deserialize)]
+struct Fields<'a> {
+    v: u32,
+    #[serde(borrow)]
+    t: Cow<'a, str>,
+    id: MessageId,
+    re: Option<MessageId>,
+    sid: SessionId,
+    sq: u64,
+    ce: u64,
+    ts: i64,
+    #[serde(borrow)]
+    body: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    kid: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    sig: Option<Cow<'a, str>>,
+}
+
+impl Fields<'_> {
+    fn header(&self) -> Header {
+        let &Self { id, re, sid, sq, ce, ts, .. } = self;
+        Header { id, re, sid, sq, ce, ts }
+    }
+}
+
+impl Serialize for Envelope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Header { id, re, sid, sq, ce, ts } = self.header;
+        let (v, t, body) = (self.v, Cow::from(&self.t), Cow::from(&self.body));
+        let (kid, sig) = (self.kid.as_ref().map(Cow::from), self.sig.as_ref().map(Cow::from));
+        Fields { v, t, id, re, sid, sq, ce, ts, body, kid, sig }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Envelope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = Fields::deserialize(deserializer)?;
+        let header = fields.header();
+        let Fields { v, t, body, kid, sig, .. } = fields;
+        let (kid, sig) = (kid.map(Cow::into_owned), sig.map(Cow::into_owned));
+        Ok(Self { v, t: t.into_owned(), header, body: body.into_owned(), kid, sig })
+    }
 }
 
 /// Why a payload is not a message of the protocol.
@@ -96,6 +141,10 @@ fn describe(error: &serde_json::Error) -> String {
     format!("{kind} (line {}, column {})", error.line(), error.column())
 }
 
+fn unknown_kind(fields: &Fields<'_>) -> WireError {
+    WireError::UnknownKind { kind: fields.t.chars().take(32).collect(), header: Box::new(fields.header()) }
+}
+
 impl Envelope {
     /// Wraps a message of an edge.
     #[must_use]
@@ -119,20 +168,16 @@ impl Envelope {
         serde_json::to_vec(self).expect("an envelope has string keys and no failing serializer")
     }
 
-    fn read(payload: &[u8]) -> Result<Self, WireError> {
+    fn read(payload: &[u8]) -> Result<Fields<'_>, WireError> {
         if payload.len() > MAX_ENVELOPE_BYTES {
             return Err(WireError::TooLarge { size: payload.len() });
         }
-        let envelope: Self =
+        let fields: Fields<'_> =
             serde_json::from_slice(payload).map_err(|e| WireError::NotAnEnvelope { reason: describe(&e) })?;
-        if envelope.v != 1 {
-            return Err(WireError::UnknownFormat { format: envelope.v });
+        if fields.v != 1 {
+            return Err(WireError::UnknownFormat { format: fields.v });
         }
-        Ok(envelope)
-    }
-
-    fn unknown_kind(self) -> WireError {
-        WireError::UnknownKind { kind: self.t.chars().take(32).collect(), header: Box::new(self.header) }
+        Ok(fields)
     }
 
     /// Reads a payload that came from an edge.
@@ -140,10 +185,10 @@ impl Envelope {
     /// # Errors
     /// [`WireError`]: what is wrong with it. No error quotes the payload.
     pub fn read_up(payload: &[u8]) -> Result<(Header, Up), WireError> {
-        let envelope = Self::read(payload)?;
-        let header = envelope.header;
-        match Up::read(&envelope.t, &envelope.body) {
-            None => Err(envelope.unknown_kind()),
+        let fields = Self::read(payload)?;
+        let header = fields.header();
+        match Up::read(&fields.t, &fields.body) {
+            None => Err(unknown_kind(&fields)),
             Some((_, Ok(message))) => Ok((header, message)),
             Some((kind, Err(e))) => {
                 Err(WireError::BadBody { kind, reason: describe(&e), header: Box::new(header) })
@@ -156,10 +201,10 @@ impl Envelope {
     /// # Errors
     /// [`WireError`]: what is wrong with it. No error quotes the payload.
     pub fn read_down(payload: &[u8]) -> Result<(Header, Down), WireError> {
-        let envelope = Self::read(payload)?;
-        let header = envelope.header;
-        match Down::read(&envelope.t, &envelope.body) {
-            None => Err(envelope.unknown_kind()),
+        let fields = Self::read(payload)?;
+        let header = fields.header();
+        match Down::read(&fields.t, &fields.body) {
+            None => Err(unknown_kind(&fields)),
             Some((_, Ok(message))) => Ok((header, message)),
             Some((kind, Err(e))) => {
                 Err(WireError::BadBody { kind, reason: describe(&e), header: Box::new(header) })

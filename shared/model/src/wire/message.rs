@@ -1,7 +1,7 @@
 //! The messages, one type each. Unknown fields are ignored, so that an older peer reads a newer one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -493,16 +493,26 @@ pub type Transition = (u64, RunState, Wall);
 pub fn root<'a>(
     items: impl IntoIterator<Item = (RuleId, &'a Digest, Option<&'a VersionDigest>, Transition)>,
 ) -> Digest {
-    let lines: BTreeSet<String> = items
-        .into_iter()
-        .map(|(rule, want, running, (sequence, state, since))| {
-            let running = running.map_or_else(|| "-".to_owned(), |r| format!("{}:{}", r.version.0, r.digest));
-            format!("{rule} {want} {running} {sequence} {} {}\n", state.as_str(), since.0)
-        })
-        .collect();
+    // In order, each once.
+    let lines: BTreeSet<String> = items.into_iter().map(line_of_root).collect();
     let mut text = String::from("tidegate-root-1\n");
     text.extend(lines);
     Digest::of(text.as_bytes())
+}
+
+fn line_of_root(
+    (rule, want, running, (sequence, state, since)): (RuleId, &Digest, Option<&VersionDigest>, Transition),
+) -> String {
+    // Long enough for any: a line is made for each rule with each heartbeat.
+    let mut line = String::with_capacity(256);
+    let written = match running {
+        None => write!(line, "{rule} {want} -"),
+        Some(at) => write!(line, "{rule} {want} {}:{}", at.version.0, at.digest),
+    };
+    written
+        .and_then(|()| writeln!(line, " {sequence} {} {}", state.as_str(), since.0))
+        .expect("a String takes whatever is written");
+    line
 }
 
 /// The target of a removal: nothing is rendered for it.

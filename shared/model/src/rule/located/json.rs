@@ -1,17 +1,71 @@
 //! JSON. serde_json checks the syntax and reads the leaves; a walk over the checked text finds the places, which
 //! serde_json does not tell.
 
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
 use super::{Entry, Lines, Node, Pos, SyntaxError, Value};
 
 pub(super) fn read(text: &str) -> Result<Node, SyntaxError> {
-    // Reading into a tree, and not into `IgnoredAny`, bounds the depth and so the recursion below.
-    if let Err(error) = serde_json::from_str::<serde_json::Value>(text) {
+    if let Err(error) = serde_json::from_str::<Checked>(text) {
         let at = Pos { line: super::small(error.line()), column: super::small(error.column().max(1)) };
         let what = error.to_string();
         let what = what.split(" at line ").next().unwrap_or(&what).to_owned();
         return Err(SyntaxError { at: (at.line > 0).then_some(at), what });
     }
     Walk { text, at: 0, lines: Lines::new(text) }.value()
+}
+
+/// Any JSON of bounded depth. Unlike `IgnoredAny` it looks at every value by itself, which bounds the recursion below.
+struct Checked;
+
+impl<'de> Deserialize<'de> for Checked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Checked {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self, A::Error> {
+        while list.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        while map.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
 }
 
 /// Walks over text that is known to be JSON.

@@ -176,8 +176,12 @@ fn client_ids_clash_at_the_same_broker_only() {
         let text = format!(
             "name = \"{name}\"\n[remote]\nurl = \"{url}\"\nclient_id = \"{id}\"\n[[forwards]]\ntopic = \"a\"\n"
         );
-        render(&valid(&text), &context()).unwrap().rule
+        let rendered = render(&valid(&text), &context()).unwrap();
+        let login = Login::from(&rendered.rule);
+        assert_eq!(Login::of_rendered(&rendered.bytes).as_ref(), Some(&login), "it is read alike");
+        login
     };
+    assert_eq!(Login::of_rendered("{}"), None);
     let rules = [
         rule("a", "mqtt://h", "x"),
         rule("b", "mqtt://h:1884", "x"),
