@@ -6,7 +6,7 @@ use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::limits;
 use tidegate_model::placement::{Role, VersionDigest};
 use tidegate_model::rule::{
-    EdgeRule, Problems, RenderContext, Rendered, SecretRef, ValidRule, client_id_clash, render,
+    Login, Problems, RenderContext, Rendered, SecretRef, ValidRule, client_id_clash, render,
 };
 use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::DesiredRun;
@@ -161,16 +161,17 @@ impl Controller {
             self.render(id, content, secret.map(|s| s.version), edge, vars).map_err(|problems| {
                 Rejection::InvalidOnEdge { rule: rule.clone(), edge: edge.clone(), problems }
             })?;
-        let others: Vec<EdgeRule> = self
+        let mut logins: Vec<Login> = self
             .keys_of_edge(edge)
             .iter()
             .filter(|key| key.0 != id)
             .map(|key| &self.placements[key].record)
             .filter(|record| record.present)
-            .filter_map(|record| EdgeRule::from_rendered(&record.desired.bytes).ok())
+            .filter_map(|record| Login::of_rendered(&record.desired.bytes))
             .collect();
+        logins.push(Login::from(&rendered.rule));
         // The rules that are there do not clash with each other, so a clash is with the new one, which comes last.
-        if let Some(clash) = client_id_clash(others.iter().chain([&rendered.rule])).into_iter().next() {
+        if let Some(clash) = client_id_clash(&logins).into_iter().next() {
             let (other, client_id) = (clash.first, clash.client_id);
             return Err(Rejection::ClientIdClash { edge: edge.clone(), other, client_id });
         }

@@ -178,6 +178,18 @@ impl Controller {
         })
     }
 
+    /// Whether an edge can be reached.
+    #[must_use]
+    pub fn link(&self, edge: &EdgeId) -> Option<Link> {
+        self.edges.get(edge).map(|edge| edge.live.link)
+    }
+
+    /// Why actions on an edge are held, if they are.
+    #[must_use]
+    pub fn held(&self, edge: &EdgeId) -> Option<Code> {
+        self.edges.get(edge)?.held()
+    }
+
     /// One edge, with the rules on it that the cloud does not manage, by name.
     #[must_use]
     pub fn edge(&self, id: &EdgeId) -> Option<EdgeView> {

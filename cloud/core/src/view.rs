@@ -100,7 +100,7 @@ pub struct Reason {
 }
 
 /// One rule on one edge.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PlacementView {
     /// The rule.
     pub rule: RuleName,

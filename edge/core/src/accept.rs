@@ -65,8 +65,12 @@ fn refuse<T>(code: Code, detail: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { code, detail: detail.into() })
 }
 
-/// Checks a target up to the point where only running it can tell more.
-pub(crate) fn check_target(set: &Set, record: Option<&RuleRecord>, policy: &Policy) -> Result<Held, Refusal> {
+/// Checks a target up to the point where only running it can tell more: what is to be held, and what its bytes say.
+pub(crate) fn check_target(
+    set: &Set,
+    record: Option<&RuleRecord>,
+    policy: &Policy,
+) -> Result<(Held, EdgeRule), Refusal> {
     if set.secrets.len() > MAX_SECRETS_PER_RULE {
         return refuse(Code::BadMessage, format!("more than {MAX_SECRETS_PER_RULE} secrets"));
     }
@@ -122,7 +126,7 @@ pub(crate) fn check_target(set: &Set, record: Option<&RuleRecord>, policy: &Poli
             }
         }
     }
-    Ok(Held { target: set.target, bytes, secrets })
+    Ok((Held { target: set.target, bytes, secrets }, rule))
 }
 
 /// What is held of a rule: the candidate first, then what is committed.

@@ -8,7 +8,7 @@ use tidegate_model::wire::{By, Fault};
 
 use crate::agent::{Agent, Turn};
 use crate::io::{BridgeEvent, Effect, Order};
-use crate::rules::{Bridge, Up as UpBridge, config_of};
+use crate::rules::{Bridge, Rule, Up as UpBridge};
 use crate::timing::{RESTART_FIRST_MS, RESTART_MAX_MS, VERIFY_DEFAULT_S};
 use crate::trial::{Sign, Trial};
 
@@ -40,8 +40,8 @@ impl Agent {
         let order = self.next_order();
         let Some(rule) = self.rules.get_mut(&id) else { return Ordered::AsItIs };
         let Some(held) = rule.record.current() else { return Ordered::AsItIs };
-        let Some(config) = config_of(held) else { return Ordered::Unreadable };
         let secrets = held.secrets.clone();
+        let Some(config) = rule.config() else { return Ordered::Unreadable };
         let is_running = rule.record.run.state == RunState::Running;
         let verify_s = match config.policy.verify_s {
             0 => VERIFY_DEFAULT_S,
@@ -139,8 +139,7 @@ impl Agent {
     }
 
     pub(crate) fn take_in(&mut self, id: RuleId, turn: &mut Turn) {
-        let committed = self.rules.get(&id).and_then(|rule| rule.record.committed.as_ref());
-        if let Some(config) = committed.and_then(config_of) {
+        if let Some(config) = self.rules.get_mut(&id).and_then(Rule::committed_config) {
             turn.effect(Effect::TakeIn { rule: id, config });
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tidegate_model::digest::Digest;
 use tidegate_model::ids::MessageId;
 use tidegate_model::limits::FLAPPING_PER_MINUTE;
 use tidegate_model::rule::EdgeRule;
@@ -21,6 +22,8 @@ const MAX_CHANGES: usize = 600;
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
     pub record: RuleRecord,
+    /// The last rendered rule that was read of it, by its digest.
+    read: Option<(Digest, Arc<EdgeRule>)>,
     pub bridge: Bridge,
     pub voice: Voice,
     pub attempt: Attempt,
@@ -74,7 +77,23 @@ pub(crate) struct Voice {
 impl Rule {
     pub fn new(record: RuleRecord, now: Monotonic) -> Self {
         let attempt = Attempt { since: now, re: None };
-        Self { record, bridge: Bridge::Down, voice: Voice::default(), attempt }
+        Self { record, read: None, bridge: Bridge::Down, voice: Voice::default(), attempt }
+    }
+
+    /// Keeps what was read of the bytes of this digest, so that they are not read again.
+    pub fn has_read(&mut self, digest: Digest, config: EdgeRule) {
+        self.read = Some((digest, Arc::new(config)));
+    }
+
+    /// What it is to run now; `None` when there is nothing, or this software cannot run it (an older agent than the one
+    /// that accepted it).
+    pub fn config(&mut self) -> Option<Arc<EdgeRule>> {
+        read_once(&mut self.read, self.record.current()?)
+    }
+
+    /// What is committed; `None` like [`Rule::config`].
+    pub fn committed_config(&mut self) -> Option<Arc<EdgeRule>> {
+        read_once(&mut self.read, self.record.committed.as_ref()?)
     }
 
     /// Who waits for the bridge's first sign.
@@ -96,9 +115,13 @@ impl Rule {
     }
 }
 
-/// Reads what is held; `None` when this software cannot run it (an older agent than the one that accepted it).
-pub(crate) fn config_of(held: &Held) -> Option<Arc<EdgeRule>> {
-    EdgeRule::from_rendered(&held.bytes).ok().map(Arc::new)
+fn read_once(read: &mut Option<(Digest, Arc<EdgeRule>)>, held: &Held) -> Option<Arc<EdgeRule>> {
+    let digest = held.target.digest;
+    if read.as_ref().is_none_or(|(of, _)| *of != digest) {
+        let config = EdgeRule::from_rendered(&held.bytes).ok()?;
+        *read = Some((digest, Arc::new(config)));
+    }
+    read.as_ref().map(|(_, config)| config.clone())
 }
 
 impl Voice {

@@ -120,7 +120,9 @@ impl Agent {
                 self.drop_candidate(id, turn);
                 self.finish(id, refusal.code, Some(set.target), refusal.detail, turn);
             }
-            Ok(held) => {
+            Ok((held, config)) => {
+                rule.has_read(held.target.digest, config);
+                let record = &mut rule.record;
                 let restarts = record.restart != set.restart;
                 record.restart = set.restart;
                 store(record, held, set.run, by);
