@@ -23,9 +23,9 @@ fn tell(_: &cloud::Reply) -> cloud::KeptAnswer {
     cloud::KeptAnswer { status: 200, headers: Vec::new(), body: "it is done".to_owned() }
 }
 
-fn shown(core: &cloud::Controller, request: &cloud::Request) -> Option<String> {
+fn shown(core: &cloud::Controller, request: &cloud::Request) -> Option<cloud::PlacementView> {
     let cloud::Request::Act { rule, edge, .. } = request else { return None };
-    core.placement(rule, edge, Role::Operator).map(|view| format!("{view:?}"))
+    core.placement(rule, edge, Role::Operator)
 }
 
 impl World {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use tidegate_cloud_core as cloud;
 use tidegate_model::code::Code;
-use tidegate_model::ids::EdgeId;
+use tidegate_model::ids::{EdgeId, StoreId};
 use tidegate_model::placement::{Link, Role, RunState};
 use tidegate_model::wire::{Envelope, Up};
 
@@ -20,6 +20,25 @@ use crate::world::{Event, Fate, World};
 
 /// After how many ms a process is started again that ended because its disk is full.
 pub(crate) const RESTART_MS: i64 = 2_000;
+
+/// Which session of an edge stands, as the store has it.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    store: Option<StoreId>,
+    epoch: u64,
+    alive: bool,
+}
+
+impl Standing {
+    fn of(facts: &cloud::Facts) -> Self {
+        Self { store: facts.store, epoch: facts.epoch, alive: facts.alive }
+    }
+}
+
+/// Whether an envelope may hold an inventory, without reading it: its body is a string, in which quotes are escaped.
+fn may_be_inventory(payload: &[u8]) -> bool {
+    std::str::from_utf8(payload).is_ok_and(|text| text.contains("\"t\":\"inventory\""))
+}
 
 impl World {
     /// Starts the controller from its disk.
@@ -64,26 +83,30 @@ impl World {
     pub(crate) fn cloud_hears(&mut self, index: usize, presence: bool, payload: &[u8]) {
         let Some(core) = &self.cloud.core else { return };
         let edge = operator::edge_id(index);
-        let link = core.edge(&edge).map(|view| view.link);
-        let before = self.cloud.disk.edges.get(&edge).map(|edge| edge.facts.clone());
+        let was = core.link(&edge);
         let was_held = table::is_held(self, &edge);
-        let read = Envelope::read_up(payload).ok();
-        let expected = match &read {
-            Some((header, Up::Inventory(page))) => table::expected(self, &edge, header, page),
-            Some(_) | None => Vec::new(),
-        };
+        // Of what comes on the other topic only inventories are judged here.
+        let is_judged = presence || may_be_inventory(payload);
+        let read = is_judged.then(|| Envelope::read_up(payload).ok()).flatten();
         let input = cloud::Input::FromEdge { edge: edge.clone(), presence, payload: payload.to_vec() };
-        let told = self.cloud_input(input);
-        if let (Some((header, message)), Some(facts)) = (&read, &before)
-            && presence
-            && let Some(after) = self.cloud.core.as_ref().and_then(|core| core.edge(&edge))
-        {
-            self.judge_presence(header.sid, message, facts, (link, after.link));
-        }
-        if let Some((_, Up::Inventory(page))) = read
-            && told
-        {
-            table::judge(self, &edge, &page, was_held, &expected);
+        match read {
+            Some((header, message)) if presence => {
+                let standing = self.cloud.disk.edges.get(&edge).map(|edge| Standing::of(&edge.facts));
+                self.cloud_input(input);
+                let is = self.cloud.core.as_ref().and_then(|core| core.link(&edge));
+                if let (Some(standing), Some(is)) = (standing, is) {
+                    self.judge_presence(header.sid, &message, standing, (was, is));
+                }
+            }
+            Some((header, Up::Inventory(page))) => {
+                let expected = table::expected(self, &edge, &header, &page);
+                if self.cloud_input(input) {
+                    table::judge(self, &edge, &page, was_held, &expected);
+                }
+            }
+            Some(_) | None => {
+                self.cloud_input(input);
+            }
         }
     }
 
@@ -92,7 +115,7 @@ impl World {
         &mut self,
         sid: tidegate_model::ids::SessionId,
         message: &Up,
-        before: &cloud::Facts,
+        before: Standing,
         (was, is): (Option<Link>, Link),
     ) {
         let known = before.store == Some(sid.store);
@@ -182,9 +205,7 @@ impl World {
         if let Fate::Dies(Moment::AfterCommit(most)) = fate {
             effects.truncate(most);
         }
-        let held = |edge: &EdgeId| {
-            self.cloud.core.as_ref().and_then(|core| core.edge(edge)).is_some_and(|view| view.held.is_some())
-        };
+        let held = |edge: &EdgeId| self.cloud.core.as_ref().is_some_and(|core| core.held(edge).is_some());
         let spoken = self.ledger.cloud_effects(&self.cloud.disk, &effects, held);
         if let Err(what) = judged.and(committed).and(spoken) {
             self.fail(what);

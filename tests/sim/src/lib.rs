@@ -65,6 +65,8 @@ pub const SETTLE_MS: i64 = 30 * 60 * 1_000;
 pub const QUIET_MS: i64 = 60 * 60 * 1_000;
 /// Milliseconds between two looks of the operator after edges that wait for a confirmation, once all is calm.
 pub const CONFIRM_EVERY_MS: i64 = 2 * 60 * 1_000;
+/// Identities that gateways can have.
+pub const EDGES: usize = 5;
 /// Names that rules can have.
 pub const RULES: usize = 5;
 /// Lines of a failed run's trace that are shown.

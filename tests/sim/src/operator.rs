@@ -1,29 +1,38 @@
 //! Somebody at the console, sometimes with a mistake: the rules of the world and the requests that steps become.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::OnceLock;
 
 use tidegate_cloud_core::{Expect, Request};
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::rule::{Format, Limits, Secret, SecretInput, ValidRule, parse};
 use uuid::Uuid;
 
-use crate::RULES;
 use crate::remote::{REMOTES, host};
 use crate::rng::Rng;
 use crate::step::Password;
+use crate::{EDGES, RULES};
 
-/// The name of an edge.
-#[must_use]
-pub fn edge_id(index: usize) -> EdgeId {
-    EdgeId::new(format!("gw-{index}")).expect("it is a valid name")
+thread_local! {
+    // Names share their text: each thread has its own, so that none waits for another's counts.
+    static IDS: Vec<EdgeId> =
+        (0..EDGES).map(|i| EdgeId::new(format!("gw-{i}")).expect("it is a valid name")).collect();
+    static NAMES: Vec<RuleName> =
+        (0..RULES).map(|i| RuleName::new(format!("rule-{i}")).expect("it is a valid name")).collect();
+    static READ: RefCell<BTreeMap<(usize, Shape), ValidRule>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// The name of a rule.
+/// The name of an edge, of which there are at most [`EDGES`].
+#[must_use]
+pub fn edge_id(index: usize) -> EdgeId {
+    IDS.with(|names| names[index].clone())
+}
+
+/// The name of a rule, of which there are at most [`RULES`].
 #[must_use]
 pub fn rule_name(index: usize) -> RuleName {
-    RuleName::new(format!("rule-{index}")).expect("it is a valid name")
+    NAMES.with(|names| names[index].clone())
 }
 
 /// What tells one content of a rule from another.
@@ -82,28 +91,16 @@ impl fmt::Display for Shape {
 /// The rule of this name with this content. Reading rules costs more than a whole step, so each is read once.
 #[must_use]
 pub fn content(rule: usize, shape: Shape) -> ValidRule {
-    static READ: OnceLock<BTreeMap<(usize, Shape), ValidRule>> = OnceLock::new();
-    let read = READ.get_or_init(|| {
-        let mut all = BTreeMap::new();
-        for rule in 0..RULES {
-            for bits in 0..(2 * REMOTES * LOGINS.len() * 4) {
-                let shape = Shape {
-                    topic: bits % 2,
-                    remote: bits / 2 % REMOTES,
-                    login: bits / 2 / REMOTES % LOGINS.len(),
-                    manual: bits / 2 / REMOTES / LOGINS.len() % 2 == 1,
-                    other_policy: bits / 2 / REMOTES / LOGINS.len() / 2 == 1,
-                };
-                let rule_of_shape = parse(&shape.text(rule), Format::Toml)
-                    .and_then(|draft| draft.validate(&Limits::default()))
-                    .map(|(rule, _)| rule)
-                    .expect("the texts of the simulation are valid rules");
-                all.insert((rule, shape), rule_of_shape);
-            }
-        }
-        all
-    });
-    read[&(rule, shape)].clone()
+    let read = |read: &RefCell<BTreeMap<_, ValidRule>>| {
+        let mut all = read.borrow_mut();
+        let content = all.entry((rule, shape)).or_insert_with(|| {
+            let draft = parse(&shape.text(rule), Format::Toml);
+            let valid = draft.and_then(|draft| draft.validate(&Limits::default()));
+            valid.map(|(rule, _)| rule).expect("the texts of the simulation are valid rules")
+        });
+        content.clone()
+    };
+    READ.with(read)
 }
 
 /// A rule's save. `id` is its identity if it is new.

@@ -7,12 +7,12 @@ use std::fmt;
 use tidegate_model::limits::HEARTBEAT_S;
 use tidegate_model::placement::Action;
 
-use crate::RULES;
 use crate::network::Weather;
 use crate::operator::Shape;
 use crate::remote::REMOTES;
 use crate::rng::Rng;
 use crate::step::{At, Moment, Notices, Oddity, Password, REMOTE_WEATHERS, Software, Step};
+use crate::{EDGES, RULES};
 
 /// A run from beginning to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Script {
     pub fn of(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let storm_ms = rng.between(1, 7) * 60_000;
-        let edges = *rng.pick(&[1, 1, 2, 5]);
+        let edges = *rng.pick(&[1, 1, 2, EDGES]);
         let script = Self {
             seed: rng.number(),
             edges,

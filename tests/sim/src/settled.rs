@@ -65,10 +65,8 @@ pub fn check(world: &World) -> Result<(), Broken> {
 #[must_use]
 pub fn in_flight(world: &World) -> Vec<(String, MessageId)> {
     let Some(core) = &world.cloud.core else { return Vec::new() };
-    let answers = |id: &EdgeId| {
-        let view = core.edge(id).filter(|_| !gone(world, id));
-        view.is_some_and(|view| view.link == Link::Online && view.held.is_none())
-    };
+    let answers =
+        |id: &EdgeId| !gone(world, id) && core.link(id) == Some(Link::Online) && core.held(id).is_none();
     let placements = world.cloud.disk.placements.values().filter(|record| answers(&record.edge));
     placements
         .filter_map(|record| {

@@ -31,20 +31,8 @@ impl World {
     /// What is retained is what the controller would say now.
     pub(crate) fn check_states(&mut self) {
         let Some(now) = self.true_states() else { return };
-        let wrong = now.iter().find(|(key, state)| self.retained.get(key) != Some(state));
-        let lie = match wrong {
-            Some((key, state)) => {
-                let told = self.retained.get(key);
-                Some(format!("the retained state of {} on {} is {told:?}, it is {state:?}", key.0, key.1))
-            }
-            None => self
-                .retained
-                .keys()
-                .find(|key| !now.contains_key(key))
-                .map(|key| format!("the retained state of {} on {} was not cleared", key.0, key.1)),
-        };
-        if let Some(what) = lie {
-            self.fail(what);
+        if now != self.retained {
+            self.fail(lie(&self.retained, &now));
         }
     }
 
@@ -52,4 +40,18 @@ impl World {
         let states = self.cloud.core.as_ref()?.states(None, usize::MAX).into_iter();
         Some(states.filter_map(|(_, state)| state).map(|s| ((s.rule.clone(), s.edge.clone()), s)).collect())
     }
+}
+
+fn lie(told: &Retained, now: &Retained) -> String {
+    let wrong = now.iter().find(|(key, state)| told.get(*key) != Some(*state));
+    if let Some((key, state)) = wrong {
+        return format!(
+            "the retained state of {} on {} is {:?}, it is {state:?}",
+            key.0,
+            key.1,
+            told.get(key)
+        );
+    }
+    let gone: Vec<_> = told.keys().filter(|key| !now.contains_key(*key)).collect();
+    format!("these retained states were not cleared: {gone:?}")
 }

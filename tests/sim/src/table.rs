@@ -144,8 +144,7 @@ fn row_of(world: &World, record: &PlacementRecord, item: Option<&InventoryItem>)
 /// Whether actions on an edge are held.
 #[must_use]
 pub fn is_held(world: &World, edge: &EdgeId) -> bool {
-    let view = world.cloud.core.as_ref().and_then(|core| core.edge(edge));
-    view.is_some_and(|view| view.held.is_some())
+    world.cloud.core.as_ref().is_some_and(|core| core.held(edge).is_some())
 }
 
 /// Counts the rows that applied, and checks that what they ask for happened.
