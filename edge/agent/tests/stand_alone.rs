@@ -142,9 +142,14 @@ fn m1_the_check_tells_all_problems_of_all_files() {
     alone.write("b.toml", &rule("pump", NOBODY, ""));
     alone.write("c.yaml", "name: [\n");
     alone.write("d.json", r#"{"name":"D","remote":{"url":"x"},"forwards":[{"topic":"a/#/b"}]}"#);
+    let twin = |name: &str| rule(name, NOBODY, "").replace("[[forwards]]", "client_id = \"x\"\n[[forwards]]");
+    alone.write("e.toml", &twin("twin-1"));
+    alone.write("f.toml", &twin("twin-2"));
     let (code, _, err) = check();
     assert_eq!(code, 2);
     for told in [
+        "f.toml: the rule 'twin-2' uses the client id 'x'",
+        "of the file e.toml",
         "b.toml: ",
         "already",
         "c.yaml:1:7",

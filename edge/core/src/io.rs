@@ -181,6 +181,22 @@ pub enum LocalRefusal {
         /// The first of the files, by name.
         file: String,
     },
+    /// Another rule of this edge logs in at the same broker with the same client id.
+    #[error(
+        "the rule '{name}' uses the client id '{client_id}' at {broker}, and so does the rule '{other}' {keeper}: the broker would disconnect the older one, in a loop; give one of them another remote.client_id"
+    )]
+    SameClientId {
+        /// The rule.
+        name: RuleName,
+        /// The client id that both use.
+        client_id: String,
+        /// `host:port` of the broker.
+        broker: String,
+        /// The rule that has it.
+        other: RuleName,
+        /// Where that one is kept.
+        keeper: Keeper,
+    },
     /// The file of the rule is gone.
     #[error("the file {file} of the rule '{name}' is gone; put it back, or remove the rule")]
     Withdrawn {
@@ -212,6 +228,27 @@ pub enum LocalRefusal {
     },
 }
 
+/// Where a rule is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keeper {
+    /// In this file of the rules directory.
+    File(String),
+    /// In the agent's store: it was applied by hand.
+    Hand,
+    /// In the cloud.
+    Cloud,
+}
+
+impl std::fmt::Display for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "of the file {file}"),
+            Self::Hand => f.write_str("that was applied by hand"),
+            Self::Cloud => f.write_str("of the cloud"),
+        }
+    }
+}
+
 impl LocalRefusal {
     /// The same for programs.
     #[must_use]
@@ -222,7 +259,7 @@ impl LocalRefusal {
             Self::KeptInFile { .. } | Self::SameName { .. } => Code::Conflict,
             Self::Withdrawn { .. } | Self::QueueNotEmpty { .. } => Code::NotAllowed,
             Self::TooManyRules => Code::PolicyDenied,
-            Self::Invalid { .. } => Code::InvalidConfig,
+            Self::SameClientId { .. } | Self::Invalid { .. } => Code::InvalidConfig,
         }
     }
 }

@@ -10,6 +10,7 @@ mod accept;
 mod agent;
 mod apply;
 pub mod backoff;
+mod clash;
 mod dice;
 mod down;
 mod io;
@@ -31,8 +32,8 @@ pub mod window;
 
 pub use agent::{Agent, Setup};
 pub use io::{
-    BridgeEvent, Effect, Input, LocalAction, LocalAnswer, LocalRefusal, Order, Output, ReplyId, RuleFile,
-    SiteRule, Write,
+    BridgeEvent, Effect, Input, Keeper, LocalAction, LocalAnswer, LocalRefusal, Order, Output, ReplyId,
+    RuleFile, SiteRule, Write,
 };
 pub use policy::Policy;
 pub use record::{Candidate, Held, Meta, OnSite, Outcome, RuleRecord, Snapshot, Tombstone, Withdrawn};

@@ -96,6 +96,12 @@ impl RuleRecord {
         }
     }
 
+    /// Whether it is a rule of the site whose file is gone: it moves nothing.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
+        self.site.as_ref().is_some_and(|site| site.withdrawn.is_some())
+    }
+
     /// What the agent is to run now: the candidate while there is one, else what is committed.
     #[must_use]
     pub fn current(&self) -> Option<&Held> {

@@ -55,7 +55,16 @@ impl Agent {
             }
             Reception::Attempt => match self.no_room_for(&set) {
                 Some(detail) => self.say_refused(&set, re, Code::PolicyDenied, detail, turn),
-                None => self.accept(set, re, None, turn),
+                None => match self.clash_with_site(&set) {
+                    Some(detail) => self.say_refused(&set, re, Code::InvalidConfig, detail, turn),
+                    None => {
+                        self.accept(set, re, None, turn);
+                        if !self.files.troubles.is_empty() {
+                            // A file on site may have waited for the client id that the rule had.
+                            self.sort_out_files(false, turn);
+                        }
+                    }
+                },
             },
         }
     }

@@ -18,13 +18,16 @@ use tidegate_model::digest::Digest;
 use tidegate_model::ids::{RuleId, RuleName};
 use tidegate_model::limits::MAX_RULES_PER_EDGE;
 use tidegate_model::placement::VersionDigest;
-use tidegate_model::rule::{RenderContext, Rendered, Secret, SecretRef, Start, ValidRule, render};
+use tidegate_model::rule::{
+    ClientIdClash, Login, RenderContext, Rendered, Secret, SecretRef, Start, ValidRule, render,
+};
 use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{By, Config, DesiredRun, Origin, SecretValue, Set};
 
 use crate::agent::{Agent, Turn};
-use crate::io::{Effect, LocalAnswer, LocalRefusal, ReplyId, RuleFile, SiteRule};
-use crate::record::{OnSite, Outcome, RuleRecord, Withdrawn};
+use crate::clash::{self, Wish};
+use crate::io::{Effect, Keeper, LocalAnswer, LocalRefusal, ReplyId, RuleFile, SiteRule};
+use crate::record::{Held, OnSite, Outcome, RuleRecord, Withdrawn};
 use crate::report::bounded;
 use crate::sets::Removal;
 use crate::view::FileTrouble;
@@ -78,13 +81,77 @@ impl Agent {
         for id in gone {
             self.withdraw(id, turn);
         }
+        let clashes = self.clashes_of(&good, again);
         for (file, site) in good {
-            if let Err(why) = self.apply_site(Some(file), site, again, turn) {
+            let applied = match clashes.get(site.rule.name()) {
+                Some(clash) => Err(self.same_client_id(clash, &holder)),
+                None => self.apply_site(Some(file), site, again, turn).map(drop),
+            };
+            if let Err(why) = applied {
                 troubles.push(self.trouble(file, why.code(), why.to_string()));
             }
         }
         troubles.sort_by(|a, b| a.file.cmp(&b.file));
         self.files = Files { told, troubles };
+    }
+
+    /// The rules of these files that would throw another one off its broker. What runs already goes before what is new.
+    fn clashes_of(&self, files: &[(&String, &SiteRule)], again: bool) -> BTreeMap<RuleName, ClientIdClash> {
+        let mut wishes: Vec<(bool, Wish)> =
+            files.iter().filter_map(|(_, site)| self.wish(site, again)).collect();
+        wishes.sort_by_key(|(is_so_already, _)| !is_so_already);
+        let wishes: Vec<Wish> = wishes.into_iter().map(|(_, wish)| wish).collect();
+        clash::refused(&self.all_but(|name| wishes.iter().any(|wish| wish.login.rule == *name)), &wishes)
+    }
+
+    /// As what a rule of the site would log in, and whether that is so already; `None`: it is refused for something else.
+    fn wish(&self, site: &SiteRule, again: bool) -> Option<(bool, Wish)> {
+        let record = self.rules.values().map(|rule| &rule.record).find(|r| r.name == *site.rule.name());
+        let moving = record.filter(|record| !record.is_withdrawn());
+        let held = moving.and_then(RuleRecord::current).and_then(login);
+        if let Some(record) = record {
+            let earlier = record.site.as_ref()?;
+            if is_so_already(record, earlier, content_digest(site), again) {
+                // Also where it is not what was written, because that had failed.
+                return held.map(|login| (true, Wish { held: Some(login.clone()), login }));
+            }
+        }
+        let Rendered { rule, .. } = self.render_site(&site.rule, None).ok()?;
+        Some((false, Wish { login: Login::from(&rule), held }))
+    }
+
+    /// As what all other rules log in, but those whose file is gone: they move nothing.
+    fn all_but(&self, left_out: impl Fn(&RuleName) -> bool) -> Vec<Login> {
+        let records = self.rules.values().map(|rule| &rule.record);
+        let kept = records.filter(|record| !left_out(&record.name) && !record.is_withdrawn());
+        kept.filter_map(|record| record.current().and_then(login)).collect()
+    }
+
+    fn same_client_id(&self, clash: &ClientIdClash, files: &BTreeMap<&RuleName, &str>) -> LocalRefusal {
+        let ClientIdClash { first: other, second: name, client_id, broker } = clash.clone();
+        let record = self.rules.values().map(|rule| &rule.record).find(|record| record.name == other);
+        let kept = record.and_then(|record| record.site.as_ref()).map(|site| &site.file);
+        let keeper = match (files.get(&other), kept) {
+            (Some(file), _) => Keeper::File((*file).to_owned()),
+            (None, Some(Some(file))) => Keeper::File(file.clone()),
+            (None, Some(None)) => Keeper::Hand,
+            (None, None) => Keeper::Cloud,
+        };
+        LocalRefusal::SameClientId { name, client_id, broker, other, keeper }
+    }
+
+    /// Why a rule of the cloud would throw one of the site off its broker, if so.
+    pub(crate) fn clash_with_site(&self, set: &Set) -> Option<String> {
+        let Config::Bytes(bytes) = &set.config else { return None };
+        let of_site = |record: &&RuleRecord| record.site.is_some() && !record.is_withdrawn();
+        let records = self.rules.values().map(|rule| &rule.record).filter(of_site);
+        let logins: Vec<Login> = records.filter_map(|record| record.current().and_then(login)).collect();
+        if logins.is_empty() {
+            return None;
+        }
+        let wish = Wish { login: Login::of_rendered(bytes)?, held: None };
+        let clash = clash::refused(&logins, &[wish]).into_values().next()?;
+        Some(self.same_client_id(&clash, &BTreeMap::new()).to_string())
     }
 
     fn trouble(&self, file: &str, code: Code, detail: String) -> FileTrouble {
@@ -155,10 +222,14 @@ impl Agent {
         }
         let content = content_digest(site);
         let on_site = OnSite { file: file.map(str::to_owned), content, withdrawn: None };
+        if file.is_none()
+            && let Some((_, wish)) = self.wish(site, again)
+            && let Some(clash) = clash::refused(&self.all_but(|other| other == name), &[wish]).get(name)
+        {
+            return Err(self.same_client_id(clash, &BTreeMap::new()));
+        }
         if let Some((record, earlier)) = earlier
-            && earlier.content == content
-            && earlier.withdrawn.is_none()
-            && !(again && has_failed(record))
+            && is_so_already(record, earlier, content, again)
         {
             if earlier.file != on_site.file
                 && let Some(rule) = self.rules.get_mut(&id)
@@ -259,6 +330,16 @@ impl Agent {
         bytes.copy_from_slice(&digest.as_bytes()[..16]);
         RuleId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
+}
+
+/// Whether nothing is to be done for what is written: it is what was written before, and nobody asks to try again what
+/// failed.
+fn is_so_already(record: &RuleRecord, earlier: &OnSite, content: Digest, again: bool) -> bool {
+    earlier.content == content && earlier.withdrawn.is_none() && !(again && has_failed(record))
+}
+
+fn login(held: &Held) -> Option<Login> {
+    Login::of_rendered(&held.bytes)
 }
 
 fn has_failed(record: &RuleRecord) -> bool {

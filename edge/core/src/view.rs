@@ -103,7 +103,7 @@ impl Agent {
                 counters: rule.voice.counters.clone(),
                 origin: record.origin(),
                 file: record.site.as_ref().and_then(|site| site.file.clone()),
-                withdrawn: record.site.as_ref().is_some_and(|site| site.withdrawn.is_some()),
+                withdrawn: record.is_withdrawn(),
             }
         })
     }

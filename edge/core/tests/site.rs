@@ -8,11 +8,11 @@ use tidegate_edge_core::{
     RuleView, Setup, SiteRule,
 };
 use tidegate_model::code::{Code, FaultCode};
-use tidegate_model::ids::{RuleId, RuleName};
+use tidegate_model::ids::{AccountId, EdgeId, RuleId, RuleName};
 use tidegate_model::placement::RunState;
-use tidegate_model::rule::{Format, Limits, SecretInput, parse_on_site};
-use tidegate_model::wire::{By, Counters, DesiredRun, Fault, Origin, Up, Want};
-use world::{RULE, World, removal, set, setup};
+use tidegate_model::rule::{EdgeRule, Format, Limits, RenderContext, SecretInput, parse_on_site, render};
+use tidegate_model::wire::{By, Counters, DesiredRun, Fault, Origin, Set, Up, Want};
+use world::{RULE, World, removal, set, set_of, setup};
 
 fn site_rule(text: &str) -> SiteRule {
     let draft = parse_on_site(text, Format::Toml).unwrap_or_else(|p| panic!("{p}"));
@@ -200,6 +200,122 @@ fn m1_two_files_with_one_name_are_told_and_the_first_counts() {
     world.files(vec![good("c.toml", "pump", "a/#")]);
     assert_eq!(world.effects, [], "a file that is only renamed disturbs nothing");
     assert_eq!(world.rule("pump").unwrap().file.as_deref(), Some("c.toml"));
+}
+
+fn with_client_id(file: &str, name: &str, client_id: &str) -> RuleFile {
+    let text = text(name, &format!("client_id = \"{client_id}\"\n"), "a/#");
+    RuleFile { name: file.to_owned(), content: Ok(site_rule(&text)) }
+}
+
+fn client_id(world: &World, name: &str) -> Option<String> {
+    let record = world.disk.rules.get(&world.agent.rule_named(name)?)?;
+    let rule = EdgeRule::from_rendered(&record.current()?.bytes).expect("it was accepted");
+    Some(rule.remote.client_id)
+}
+
+#[test]
+fn m1_two_files_with_one_client_id_at_one_broker_are_told_and_the_first_counts() {
+    let mut world = alone();
+    world.files(vec![with_client_id("a.toml", "one", "x"), with_client_id("b.toml", "two", "x")]);
+    assert_eq!(world.troubles(), [("b.toml".to_owned(), Code::InvalidConfig, None)]);
+    assert!(world.rule("one").is_some() && world.rule("two").is_none());
+    let told = &world.agent.file_troubles()[0];
+    assert_eq!(
+        (told.file.as_str(), told.detail.as_str()),
+        (
+            "b.toml",
+            "the rule 'two' uses the client id 'x' at broker.example:1883, and so does the rule 'one' of the file \
+             a.toml: the broker would disconnect the older one, in a loop; give one of them another remote.client_id"
+        )
+    );
+    // What runs goes before a new file, whatever its name, also over a restart.
+    world.files(vec![with_client_id("0.toml", "two", "x"), with_client_id("a.toml", "one", "x")]);
+    assert_eq!(world.troubles(), [("0.toml".to_owned(), Code::InvalidConfig, None)]);
+    world.reboot_alone();
+    world.again(vec![with_client_id("0.toml", "two", "x"), with_client_id("a.toml", "one", "x")]);
+    assert_eq!(world.troubles(), [("0.toml".to_owned(), Code::InvalidConfig, None)]);
+    // Another id, and both run.
+    world.files(vec![with_client_id("0.toml", "two", "y"), with_client_id("a.toml", "one", "x")]);
+    assert_eq!(world.troubles(), []);
+    assert_eq!(client_id(&world, "two").as_deref(), Some("y"));
+    // A change into a clash is refused, and the rule runs on as it was.
+    world.files(vec![with_client_id("0.toml", "two", "x"), with_client_id("a.toml", "one", "x")]);
+    assert_eq!(world.troubles(), [("0.toml".to_owned(), Code::InvalidConfig, Some("two".to_owned()))]);
+    assert_eq!(client_id(&world, "two").as_deref(), Some("y"));
+    // Two files may exchange their ids, since the directory is looked at as a whole.
+    world.files(vec![with_client_id("0.toml", "two", "x"), with_client_id("a.toml", "one", "y")]);
+    assert_eq!(world.troubles(), []);
+    assert_eq!(
+        (client_id(&world, "one").as_deref(), client_id(&world, "two").as_deref()),
+        (Some("y"), Some("x"))
+    );
+    // Without the other file there is nothing to clash with.
+    world.files(vec![with_client_id("0.toml", "two", "y")]);
+    assert_eq!((world.troubles(), client_id(&world, "two").as_deref()), (vec![], Some("y")));
+}
+
+#[test]
+fn m1_a_rule_by_hand_and_a_broken_file_keep_their_client_ids() {
+    let mut world = alone();
+    world.files(vec![with_client_id("a.toml", "one", "x")]);
+    let hand = |name: &str, id: &str| text(name, &format!("client_id = \"{id}\"\n"), "b/#");
+    let refused = world.apply(&hand("two", "x"));
+    let LocalAnswer::Refused(why @ LocalRefusal::SameClientId { .. }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(why.to_string().contains("'one' of the file a.toml"), "{why}");
+    assert_eq!(world.apply(&hand("two", "y")), LocalAnswer::Done);
+    assert_eq!(world.apply(&hand("two", "y")), LocalAnswer::Already, "it does not clash with itself");
+    world.files(vec![
+        broken("a.toml"),
+        with_client_id("b.toml", "three", "x"),
+        with_client_id("c.toml", "four", "y"),
+    ]);
+    let why: Vec<&str> = world.agent.file_troubles().iter().map(|t| t.detail.as_str()).collect();
+    assert!(why[1].contains("'one' of the file a.toml"), "{why:?}");
+    assert!(why[2].contains("'two' that was applied by hand"), "{why:?}");
+    // A rule whose file is gone moves nothing, and is in nobody's way.
+    world.queued("one", 3);
+    world.files(vec![with_client_id("b.toml", "three", "x")]);
+    assert!(world.rule("one").unwrap().withdrawn);
+    assert_eq!(world.troubles(), []);
+    // Its file comes back: now it is the later one, and stays as it is.
+    world.files(vec![with_client_id("a.toml", "one", "x"), with_client_id("b.toml", "three", "x")]);
+    assert_eq!(world.troubles(), [("a.toml".to_owned(), Code::InvalidConfig, Some("one".to_owned()))]);
+    assert!(world.rule("one").unwrap().withdrawn);
+}
+
+#[test]
+fn m3_a_rule_of_the_cloud_and_one_of_the_site_do_not_use_one_client_id() {
+    let bytes = |name: &str, client_id: &str| {
+        let rule = site_rule(&text(name, &format!("client_id = \"{client_id}\"\n"), "a/#")).rule;
+        let context = RenderContext {
+            account: AccountId::default_account(),
+            edge: EdgeId::new("gw-7").expect("a valid name"),
+            vars: Default::default(),
+            secret: None,
+        };
+        render(&rule, &context).expect("it fits").bytes
+    };
+    let mut world = World::welcomed();
+    world.files(vec![with_client_id("a.toml", "one", "x")]);
+    let issued = Set { name: name("cloud"), ..set_of(1, 1, bytes("cloud", "x"), DesiredRun::Running) };
+    world.set(Set { want: issued.compute_want(), ..issued });
+    let refused = world.results().pop().expect("it is answered");
+    assert_eq!(refused.code, Code::InvalidConfig);
+    assert!(refused.detail.contains("'one' of the file a.toml"), "{}", refused.detail);
+    assert!(world.rule("cloud").is_none());
+    let issued = Set { name: name("cloud"), ..set_of(2, 2, bytes("cloud", "y"), DesiredRun::Running) };
+    world.set(Set { want: issued.compute_want(), ..issued });
+    assert_eq!(client_id(&world, "cloud").as_deref(), Some("y"));
+    world.files(vec![with_client_id("a.toml", "one", "y")]);
+    assert_eq!(world.troubles(), [("a.toml".to_owned(), Code::InvalidConfig, Some("one".to_owned()))]);
+    assert!(world.agent.file_troubles()[0].detail.contains("'cloud' of the cloud"));
+    // The cloud gives the id up: the file is looked at again.
+    let issued = Set { name: name("cloud"), ..set_of(3, 3, bytes("cloud", "z"), DesiredRun::Running) };
+    world.set(Set { want: issued.compute_want(), ..issued });
+    assert_eq!(world.troubles(), []);
+    assert_eq!(client_id(&world, "one").as_deref(), Some("y"));
 }
 
 #[test]
