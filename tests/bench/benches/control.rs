@@ -17,6 +17,10 @@ use tidegate_e2e::controller::Controller;
 use tidegate_e2e::mosquitto::Mosquitto;
 use tidegate_e2e::rule::Rule;
 
+/// What the simulated gateways and the echo's clients cost is not what is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Requests of operators at a time.
 const OPERATORS: usize = 8;
 /// Placements of one request, as the command line has it.
@@ -57,7 +61,8 @@ fn main() {
 
 async fn measure(edges: usize) -> Row {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
-    let mut controller = Controller::start(dir.path());
+    // Its operators are many, on one address.
+    let mut controller = Controller::with(dir.path(), None, &[("TIDEGATE_HTTP_RATE", "0")]);
     let api = Api { address: controller.http, token: controller.token().to_owned() };
     let pid = |controller: &Controller| controller.process.pid().expect("the controller runs");
     let began = Instant::now();
@@ -67,7 +72,7 @@ async fn measure(edges: usize) -> Row {
     let empty = usage::of(pid(&controller));
     let began = Instant::now();
     let mut fleet = Fleet::start(controller.mqtt, &credentials);
-    all(&mut fleet, edges, |told| matches!(told, Told::Welcome), LIMIT).await;
+    all(&mut fleet, 0..edges, |told| matches!(told, Told::Welcome), LIMIT).await;
     println!("{edges} edges: connected and welcome in {:.1} s", began.elapsed().as_secs_f64());
 
     let issue_all = everywhere(&api, &mut fleet, edges, "issue").await;
@@ -97,7 +102,7 @@ async fn measure(edges: usize) -> Row {
     controller.process.kill9();
     let began = Instant::now();
     controller.start_again();
-    all(&mut fleet, edges, |told| matches!(told, Told::Welcome), LIMIT).await;
+    all(&mut fleet, 0..edges, |told| matches!(told, Told::Welcome), LIMIT).await;
     let back = began.elapsed();
     let back_cpu = usage::of(pid(&controller)).cpu;
     drop(fleet);
@@ -167,7 +172,7 @@ async fn everywhere(api: &Api, fleet: &mut Fleet, edges: usize, action: &'static
         assert!(answer.contains("\"refused\":0"), "{answer}");
         client
     });
-    let settled = all(fleet, edges, |told| matches!(told, Told::Settled), LIMIT);
+    let settled = all(fleet, 0..edges, |told| matches!(told, Told::Settled), LIMIT);
     let ((), settled) = tokio::join!(asked, settled);
     settled.values().max().map_or(Duration::ZERO, |last| *last - began)
 }
@@ -182,6 +187,7 @@ async fn one_by_one(api: &Api, fleet: &mut Fleet, edges: usize) -> Vec<Duration>
         let first = (chunk * OPERATORS) % edges;
         let count = OPERATORS.min(edges - first);
         chunk += 1;
+        while fleet.told.try_recv().is_ok() {}
         let shared = Arc::clone(&since);
         let asked = for_each(api, count, OPERATORS, move |mut client, offset| {
             let (index, since) = (first + offset, Arc::clone(&shared));
@@ -191,7 +197,7 @@ async fn one_by_one(api: &Api, fleet: &mut Fleet, edges: usize) -> Vec<Duration>
                 client
             }
         });
-        let settled = all(fleet, count, |told| matches!(told, Told::Settled), LIMIT);
+        let settled = all(fleet, first..first + count, |told| matches!(told, Told::Settled), LIMIT);
         let ((), settled) = tokio::join!(asked, settled);
         let since = since.lock().expect("no task panicked");
         times.extend(settled.iter().filter_map(|(index, at)| Some(*at - since[*index]?)));

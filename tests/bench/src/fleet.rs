@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -269,24 +270,26 @@ fn semver_of_this_workspace() -> semver::Version {
     env!("CARGO_PKG_VERSION").parse().expect("cargo's versions are semver")
 }
 
-/// When each of a fleet told something for the first time since it was asked.
+/// When each gateway of these told something for the first time since it was asked.
 ///
 /// # Panics
 /// When not all do within `limit`.
 pub async fn all(
     fleet: &mut Fleet,
-    count: usize,
+    which: Range<usize>,
     is_it: fn(Told) -> bool,
     limit: Duration,
 ) -> BTreeMap<usize, Instant> {
     let mut seen = BTreeMap::new();
     let end = tokio::time::Instant::now() + limit;
-    while seen.len() < count {
+    while seen.len() < which.len() {
         let told = tokio::time::timeout_at(end, fleet.told.recv()).await;
         let (index, told, at) = told
-            .unwrap_or_else(|_| panic!("only {} of {count} gateways told it in {limit:?}", seen.len()))
+            .unwrap_or_else(|_| {
+                panic!("only {} of {} gateways told it in {limit:?}", seen.len(), which.len())
+            })
             .expect("the fleet lives");
-        if is_it(told) {
+        if which.contains(&index) && is_it(told) {
             seen.entry(index).or_insert(at);
         }
     }

@@ -112,6 +112,19 @@ impl Controller {
     /// When it does not serve.
     #[must_use]
     pub fn on(dir: &Path, broker: Option<&CloudBroker>) -> Self {
+        Self::with(dir, broker, &[])
+    }
+
+    /// The same with settings of the environment, name and value.
+    ///
+    /// # Panics
+    /// When it does not serve.
+    #[must_use]
+    pub fn with(
+        dir: &Path,
+        broker: Option<&CloudBroker>,
+        settings: &'static [(&'static str, &'static str)],
+    ) -> Self {
         let http = ports::free();
         let mqtt = broker.map_or_else(ports::free, CloudBroker::address);
         let over = broker.map_or_else(|| vec!["--mqtt".to_owned(), mqtt.to_string()], CloudBroker::flags);
@@ -123,6 +136,7 @@ impl Controller {
             let mut command = tidegate(&config_home);
             command.args(["serve", "--http", &http.to_string()]).args(&over);
             command.arg("--data-dir").arg(&data).env("TIDEGATE_LOG", "info");
+            command.envs(settings.iter().copied());
             suffers.apply(&mut command);
             command
         };
