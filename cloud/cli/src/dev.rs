@@ -48,7 +48,7 @@ pub async fn dev(out: &Out, env: &Env, args: DevArgs) -> Result<Exit, Failure> {
         )
     })?;
     let dir = std::path::absolute(&dir).unwrap_or(dir);
-    logs::start(env.log.as_deref().unwrap_or("warn"), tidegate_cloud::LogFormat::Text);
+    let _written = logs::start(env.log.as_deref().unwrap_or("warn"), tidegate_cloud::LogFormat::Text);
     tidegate_broker::raise_open_files();
     let stop = CancellationToken::new();
     signals::cancel_on_signal(stop.clone());

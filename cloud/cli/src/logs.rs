@@ -1,13 +1,13 @@
 //! The log of `serve` and `dev`.
 
 use tidegate_cloud::LogFormat;
-use tidegate_logs::Format;
+use tidegate_logs::{Format, Writing};
 
 /// Starts it; `filter` has the syntax of `RUST_LOG` (`info`, `tidegate=debug`).
-pub fn start(filter: &str, format: LogFormat) {
+pub fn start(filter: &str, format: LogFormat) -> Writing {
     let format = match format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
-    tidegate_logs::start(filter, format);
+    tidegate_logs::start(filter, format)
 }

@@ -18,6 +18,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// A controller makes and drops small pieces all the time, on several threads; measured in docs/adr/0016.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Wrong flags and --help end here: clap says what is wrong and exits with 2, or with 0.
     let cli = args::Cli::parse();

@@ -50,10 +50,10 @@ impl Events {
     }
 
     /// Tells all watchers.
-    pub(crate) fn publish(&self, event: &Event) {
+    pub(crate) fn publish(&self, event: Event) {
         let mut kept = self.lock();
         kept.last += 1;
-        let numbered = Arc::new(Numbered { number: kept.last, event: event.clone() });
+        let numbered = Arc::new(Numbered { number: kept.last, event });
         if kept.ring.len() == KEPT_EVENTS {
             kept.ring.pop_front();
         }
@@ -126,13 +126,13 @@ mod tests {
     fn a_watcher_that_was_away_gets_what_it_missed() {
         let events = Events::new(7);
         for text in ["a", "b", "c"] {
-            events.publish(&event(text));
+            events.publish(event(text));
         }
         assert!(texts(&events.watch(None)).is_empty());
         assert_eq!(texts(&events.watch(Some("7-1"))), ["b", "c"]);
         let mut watch = events.watch(Some("7-3"));
         assert!(!watch.resync && watch.missed.is_empty());
-        events.publish(&event("d"));
+        events.publish(event("d"));
         assert_eq!(watch.live.try_recv().unwrap().event.text, "d");
         assert_eq!(events.id(4), "7-4");
     }
@@ -141,7 +141,7 @@ mod tests {
     fn a_gap_that_is_too_big_and_an_id_of_another_run_need_a_resync() {
         let events = Events::new(7);
         for _ in 0..KEPT_EVENTS + 2 {
-            events.publish(&event("x"));
+            events.publish(event("x"));
         }
         assert!(events.watch(Some("7-1")).resync);
         assert!(!events.watch(Some("7-2")).resync);

@@ -42,7 +42,7 @@ pub async fn serve(out: &Out, env: &Env, args: ServeArgs) -> Result<Exit, Failur
         out.note("the settings are fine");
         return Ok(Exit::Done);
     }
-    logs::start(env.log.as_deref().unwrap_or("info"), settings.log_format);
+    let _written = logs::start(env.log.as_deref().unwrap_or("info"), settings.log_format);
     tidegate_broker::raise_open_files();
     let stop = CancellationToken::new();
     let log_format = settings.log_format;

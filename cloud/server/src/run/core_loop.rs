@@ -157,7 +157,7 @@ impl CoreLoop {
                 }
                 Effect::Notify(event) => {
                     log(&event);
-                    self.events.publish(&event);
+                    self.events.publish(event);
                 }
                 Effect::Settled { action, code, took_ms } => self.metrics.settled(action, code, took_ms),
                 Effect::Warn { edge, what } => {

@@ -26,7 +26,7 @@ pub fn run(args: &Run) -> ExitCode {
     if args.check {
         return check(&settings);
     }
-    logs::start(&settings.log, settings.log_format);
+    let _written = logs::start(&settings.log, settings.log_format);
     tidegate_broker::raise_open_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
