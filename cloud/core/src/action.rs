@@ -11,6 +11,8 @@
 //!   +---- Offline (60 s, or queued) <---- the edge goes offline        transient result -> AwaitRetry -> again
 //! ```
 
+use std::sync::Arc;
+
 use tidegate_model::code::Code;
 use tidegate_model::ids::{EdgeId, RuleName};
 use tidegate_model::limits;
@@ -25,10 +27,12 @@ use tidegate_model::wire::{Config, DesiredRun, Down, PROTOCOL, SecretValue, Set}
 use crate::controller::{Controller, Key, Turn};
 use crate::edge_message::follow_local;
 use crate::io::Effect;
+use crate::read::in_flight;
 use crate::record::{Actor, Operation, PlacementRecord, Settled, Target};
 use crate::rejection::Rejection;
 use crate::request::{ActedOn, MAX_TARGETS, Reply, WhenOffline};
 use crate::timers::TimerKey;
+use crate::view::InFlightView;
 
 /// What the operation of a placement waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,17 +130,34 @@ impl Controller {
         when_offline: WhenOffline,
     ) -> Result<Reply, Rejection> {
         let key = self.key_of(rule, edge)?;
+        let begun = self.begin(turn, (by, role), (rule, &key), action, when_offline)?;
+        let placement = self.placement_view(&key, role).expect("the key was looked up above");
+        Ok(match begun {
+            Some(operation) => Reply::Acted { operation, placement },
+            None => Reply::Already { placement },
+        })
+    }
+
+    /// Begins the operation of a placement; `None`: what is asked for is so already.
+    fn begin(
+        &mut self,
+        turn: &mut Turn,
+        (by, role): (&Actor, Role),
+        (rule, key): (&RuleName, &Key),
+        action: Action,
+        when_offline: WhenOffline,
+    ) -> Result<Option<InFlightView>, Rejection> {
+        let edge = &key.1;
         let queue = when_offline == WhenOffline::Queue;
-        let facts = self.action_facts(&key, queue, role);
+        let facts = self.action_facts(key, queue, role);
         if let Some(refused) = refusal(&facts, action) {
             if facts.link.reachable() && is_so_already(&facts, action) {
-                let placement = self.placement_view(&key, role).expect("the key was looked up above");
-                return Ok(Reply::Already { placement });
+                return Ok(None);
             }
             let actions = actions(&facts);
             return Err(Rejection::NotAllowed { action: action.to_string(), refused, actions });
         }
-        let record = &self.placement_mut(&key).record;
+        let record = &self.placement_mut(key).record;
         // A start or stop of what is there needs nothing more of the agent; one that carries an unfinished issue does.
         let unfinished = record.target.as_ref().is_some_and(|target| Some(target.at) != record.running());
         if action.is_issue_kind() || unfinished {
@@ -144,13 +165,13 @@ impl Controller {
         }
         let reachable = facts.link.reachable();
         let id = self.next_message_id(turn.now.wall);
-        let generation = self.highest_generation(&key);
+        let generation = self.highest_generation(key);
         let start = self.rule_named(rule)?.content.spec().start;
-        let record = &mut self.placement_mut(&key).record;
+        let record = &mut self.placement_mut(key).record;
         record.generation = record.generation.max(generation).next();
         if !action.is_issue_kind() && record.target.is_none() {
             // What the edge holds is to be started or stopped; for that it needs no bytes.
-            let unknown = |at| Target { at, bytes: String::new(), secret: None };
+            let unknown = |at| Arc::new(Target { at, bytes: String::new(), secret: None });
             record.target = record.committed.clone().or(record.running().map(unknown));
         }
         match action {
@@ -177,19 +198,17 @@ impl Controller {
             by: by.clone(),
             queued: !reachable,
             expires: (!reachable).then(|| turn.now.wall.plus_ms(limits::QUEUE_TTL_MS)),
-            received: false,
             tries: 0,
         });
-        turn.touch(&key);
+        turn.touch(key);
         turn.tell_placement(rule, edge, format!("{action} of {rule} on {edge} by {by}"));
+        let begun = in_flight(self.placement_mut(key));
         if reachable {
-            self.send_set(turn, &key);
+            self.send_set(turn, key);
         } else {
-            self.wait_offline(turn.now, &key);
+            self.wait_offline(turn.now, key);
         }
-        let placement = self.placement_view(&key, role).expect("the key was looked up above");
-        let operation = placement.in_flight.clone().expect("an operation was begun above");
-        Ok(Reply::Acted { operation, placement })
+        Ok(begun)
     }
 
     pub(crate) fn act_on_many(
@@ -208,11 +227,9 @@ impl Controller {
             });
         }
         let act = |(rule, edge): (RuleName, EdgeId)| {
-            let result = match self.act(turn, by, role, &rule, &edge, action, when_offline) {
-                Ok(Reply::Acted { operation, .. }) => Ok(Some(operation)),
-                Ok(_) => Ok(None),
-                Err(rejection) => Err(rejection),
-            };
+            let key = self.key_of(&rule, &edge);
+            let result =
+                key.and_then(|key| self.begin(turn, (by, role), (&rule, &key), action, when_offline));
             ActedOn { rule, edge, result }
         };
         Ok(Reply::ActedOnMany(targets.into_iter().map(act).collect()))
@@ -269,7 +286,6 @@ impl Controller {
         let placement = self.placement_mut(key);
         if let Some(operation) = &mut placement.record.operation {
             operation.queued = false;
-            operation.received = false;
             turn.touch(key);
         }
         placement.phase = Phase::AwaitReceived;
@@ -298,12 +314,14 @@ impl Controller {
         if placement.record.generation != generation {
             return;
         }
-        let Some(operation) = &mut placement.record.operation else { return };
-        operation.received = true;
+        if placement.record.operation.is_none() {
+            return;
+        }
+        // Nothing of it is written: after a restart the edge says anew what it has.
         placement.phase = Phase::AwaitResult;
+        turn.shows_anew(&placement.record);
         let due = turn.now.monotonic.plus_ms(limits::RESULT_TIMEOUT_MS);
         self.timers.set(TimerKey::Operation(key.0, key.1.clone()), due);
-        turn.touch(key);
     }
 
     /// The moment of an operation has come.

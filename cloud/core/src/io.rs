@@ -1,6 +1,7 @@
 //! What goes into the controller and what comes out.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -90,11 +91,11 @@ pub enum Write {
     /// Forget a rule. Its versions stay.
     RemoveRule(RuleId),
     /// Keep an edge.
-    PutEdge(Box<EdgeRecord>),
+    PutEdge(Arc<EdgeRecord>),
     /// Forget an edge.
     RemoveEdge(EdgeId),
     /// Keep a placement.
-    PutPlacement(Box<PlacementRecord>),
+    PutPlacement(Arc<PlacementRecord>),
     /// Forget a placement and its generation.
     RemovePlacement {
         /// The rule.

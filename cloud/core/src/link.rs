@@ -33,6 +33,8 @@ use crate::timers::TimerKey;
 #[derive(Debug, Clone)]
 pub(crate) struct EdgeLive {
     pub(crate) link: Link,
+    /// When it last said something.
+    pub(crate) heard: Monotonic,
     pub(crate) session: Option<Session>,
     /// The session that was believed dead last: its counters go on if a pong revives it.
     asleep: Option<Session>,
@@ -59,6 +61,7 @@ impl Default for EdgeLive {
     fn default() -> Self {
         Self {
             link: Link::Unknown,
+            heard: Monotonic::default(),
             session: None,
             asleep: None,
             collecting: None,
@@ -250,21 +253,33 @@ impl Controller {
 
     /// Something came from the session that stands.
     pub(crate) fn mark_online(&mut self, turn: &mut Turn, id: &EdgeId) {
-        let silence = i64::from(self.settings.heartbeat_s) * limits::STALE_AFTER_TENTHS * 100;
-        self.timers.set(TimerKey::Silence(id.clone()), turn.now.monotonic.plus_ms(silence));
         let edge = self.edge_mut(id);
         edge.record.facts.last_seen = Some(turn.now.wall);
+        // Its timer is not moved with each message: when it comes, it is looked at when the last one was.
+        edge.live.heard = turn.now.monotonic;
         if edge.live.link != Link::Online {
             edge.live.link = Link::Online;
+            let due = self.silent_from(turn.now.monotonic);
+            self.timers.set(TimerKey::Silence(id.clone()), due);
             turn.touch_edge(id);
             turn.tell_edge(id, format!("edge {id} is online"));
         }
     }
 
-    /// The edge said nothing for too long: ask it; then, without an answer, it is offline.
+    /// When an edge that was heard at this moment, and not since, is silent.
+    fn silent_from(&self, heard: Monotonic) -> Monotonic {
+        heard.plus_ms(i64::from(self.settings.heartbeat_s) * limits::STALE_AFTER_TENTHS * 100)
+    }
+
+    /// If the edge said nothing for too long: ask it; then, without an answer, it is offline.
     pub(crate) fn silence(&mut self, turn: &mut Turn, id: &EdgeId) {
-        let Some(edge) = self.edges.get_mut(id) else { return };
+        let Some(edge) = self.edges.get(id) else { return };
+        let due = self.silent_from(edge.live.heard);
+        let edge = self.edge_mut(id);
         match edge.live.link {
+            Link::Online if due > turn.now.monotonic => {
+                self.timers.set(TimerKey::Silence(id.clone()), due);
+            }
             Link::Online => {
                 edge.live.link = Link::Stale;
                 let pong = turn.now.monotonic.plus_ms(limits::PONG_TIMEOUT_MS);

@@ -1,6 +1,7 @@
 //! Which rules are on which edges, and which edges there are.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::limits;
@@ -119,7 +120,6 @@ impl Controller {
             by: by.clone(),
             queued: true,
             expires: None,
-            received: false,
             tries: 0,
         });
         turn.touch(key);
@@ -154,7 +154,7 @@ impl Controller {
         source: Source<'_>,
         edge: &EdgeId,
         vars: &BTreeMap<String, String>,
-    ) -> Result<Target, Rejection> {
+    ) -> Result<Arc<Target>, Rejection> {
         let Source { id, version, content, secret } = source;
         let rule = content.name();
         let rendered =
@@ -176,7 +176,7 @@ impl Controller {
             return Err(Rejection::ClientIdClash { edge: edge.clone(), other, client_id });
         }
         let at = VersionDigest { version, digest: rendered.digest };
-        Ok(Target { at, bytes: rendered.bytes, secret: secret.cloned() })
+        Ok(Arc::new(Target { at, bytes: rendered.bytes, secret: secret.cloned() }))
     }
 
     pub(crate) fn render(
@@ -295,7 +295,7 @@ fn new_placement(
     rule: &RuleName,
     edge: &EdgeId,
     vars: BTreeMap<String, String>,
-    desired: Target,
+    desired: Arc<Target>,
 ) -> PlacementRecord {
     PlacementRecord {
         rule: id,

@@ -10,9 +10,10 @@ use tidegate_model::rule::{Problems, Rendered, ValidRule};
 use tidegate_model::time::Now;
 use tidegate_model::wire::{Fault, Origin, PlacementState};
 
+use crate::action::Phase;
 use crate::controller::{Controller, Key, Placement};
 use crate::link::Unmanaged;
-use crate::record::{Operation, PlacementRecord, RuleRecord};
+use crate::record::{PlacementRecord, RuleRecord};
 use crate::view::{
     EdgeView, InFlightView, MAX_HELD_SHOWN, PlacementFilter, PlacementView, Reason, RuleFilter, RuleView,
     Summary, Tally, UnmanagedRule, etag, next_step,
@@ -140,7 +141,8 @@ impl Controller {
     }
 
     pub(crate) fn placement_view(&self, key: &Key, role: Role) -> Option<PlacementView> {
-        let Placement { record, .. } = self.placements.get(key)?;
+        let placement = self.placements.get(key)?;
+        let record = &placement.record;
         let edge = self.edges.get(&key.1)?;
         let reported = record.reported.as_ref();
         let facts = self.action_facts(key, false, role);
@@ -165,7 +167,7 @@ impl Controller {
             edge_digest: facts.running.map(|at| at.digest),
             generation: record.generation,
             desired_run: record.run,
-            in_flight: record.operation.as_ref().map(|o| in_flight(record, o)),
+            in_flight: in_flight(placement),
             removing: !record.present,
             drift: drifts(record),
             link: edge.live.link,
@@ -395,15 +397,17 @@ fn issue_reason(record: &PlacementRecord) -> Option<Reason> {
     })
 }
 
-fn in_flight(record: &PlacementRecord, operation: &Operation) -> InFlightView {
-    InFlightView {
+/// The operation of a placement, as people see it.
+pub(crate) fn in_flight(placement: &Placement) -> Option<InFlightView> {
+    let operation = placement.record.operation.as_ref()?;
+    Some(InFlightView {
         id: operation.id,
         action: operation.action,
-        generation: record.generation,
+        generation: placement.record.generation,
         since: operation.since,
         by: operation.by.to_string(),
         queued: operation.queued,
         expires: operation.expires,
-        received: operation.received,
-    }
+        received: placement.phase == Phase::AwaitResult,
+    })
 }

@@ -318,7 +318,6 @@ impl Controller {
             by: Actor { name: "reconcile".to_owned(), via: "system".to_owned() },
             queued: false,
             expires: None,
-            received: false,
             tries: 0,
         });
         turn.touch(key);

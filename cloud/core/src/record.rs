@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -226,11 +227,11 @@ pub struct PlacementRecord {
     /// Counter of desired states; never falls.
     pub generation: Generation,
     /// What the cloud wants on the edge: the rule's current version, rendered.
-    pub desired: Target,
+    pub desired: Arc<Target>,
     /// What was last sent, or is to be sent; only issue, issue again, sync and heal change it. `None`: nothing yet.
-    pub target: Option<Target>,
+    pub target: Option<Arc<Target>>,
     /// What the edge last said to have committed, with its bytes, so that it can be sent again.
-    pub committed: Option<Target>,
+    pub committed: Option<Arc<Target>>,
     /// Should it run?
     pub run: DesiredRun,
     /// Another value asks the edge for a restart.
@@ -260,8 +261,6 @@ pub struct Operation {
     pub queued: bool,
     /// When a queued action is given up; `None`: never.
     pub expires: Option<Wall>,
-    /// The edge said that it is on its disk.
-    pub received: bool,
     /// How often the edge answered with a transient failure, or not at all.
     pub tries: u32,
 }

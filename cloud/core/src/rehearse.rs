@@ -94,7 +94,6 @@ impl Controller {
             by_rule: BTreeMap::new(),
             timers: Timers::default(),
             kept: Kept::default(),
-            chance: self.chance,
             superseded_by: self.superseded_by,
             strangers: 0,
             messages: self.messages,

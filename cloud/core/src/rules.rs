@@ -1,5 +1,7 @@
 //! Rules and their versions: save, restore, delete.
 
+use std::sync::Arc;
+
 use tidegate_model::ids::{RuleId, RuleName};
 use tidegate_model::rule::{SecretInput, ValidRule};
 use tidegate_model::version::RuleVersion;
@@ -137,7 +139,7 @@ impl Controller {
                 let vars = &self.placements[&key].record.vars;
                 self.render_for(source, &key.1, vars).map(|desired| (key, desired))
             })
-            .collect::<Result<Vec<(Key, Target)>, Rejection>>()?;
+            .collect::<Result<Vec<(Key, Arc<Target>)>, Rejection>>()?;
         for (key, desired) in rendered {
             self.placement_mut(&key).record.desired = desired;
             turn.touch(&key);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::controller::Controller;
 use crate::record::{EdgeRecord, Meta, PlacementRecord, RuleRecord};
 
-/// A record of the controller's. Reading it costs nothing; the first change of one that a [`Frozen`] holds copies it.
+/// A record of the controller's. Reading it costs nothing; the first change of one that a [`Frozen`], or a write that is
+/// not durable yet, holds copies it.
 #[derive(Debug)]
 pub(crate) struct Shared<T>(Arc<T>);
 
@@ -15,7 +16,8 @@ impl<T> Shared<T> {
         Self(Arc::new(record))
     }
 
-    fn hold(&self) -> Arc<T> {
+    /// What it is now, for somebody who keeps it.
+    pub(crate) fn hold(&self) -> Arc<T> {
         Arc::clone(&self.0)
     }
 }

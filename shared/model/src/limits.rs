@@ -44,9 +44,6 @@ pub const TAKEOVER_WINDOW_MS: i64 = 300_000;
 /// How far an edge may have seen an epoch above the controller's own, in milliseconds, for an operator to confirm it: a
 /// year. Epochs are wall clocks of controllers; one further ahead is an error or a lie.
 pub const MAX_EPOCH_LEAD_MS: u64 = 366 * 24 * 3_600 * 1_000;
-/// Where the wall clock is behind, a controller's epoch rises by 1 to so much at random, in milliseconds: processes that were
-/// started from copies of one store come to different epochs.
-pub const EPOCH_SPREAD_MS: u64 = 1 << 16;
 /// Least milliseconds between two hellos that an edge says because of a gap.
 pub const HELLO_PAUSE_MS: i64 = 5_000;
 /// Milliseconds between two hellos without cause (plus or minus a fifth).

@@ -86,13 +86,13 @@ impl CloudDisk {
                 self.rules.remove(&id);
             }
             Write::PutEdge(record) => {
-                self.edges.insert(record.id.clone(), *record);
+                self.edges.insert(record.id.clone(), Arc::unwrap_or_clone(record));
             }
             Write::RemoveEdge(id) => {
                 self.edges.remove(&id);
             }
             Write::PutPlacement(record) => {
-                self.placements.insert((record.rule, record.edge.clone()), *record);
+                self.placements.insert((record.rule, record.edge.clone()), Arc::unwrap_or_clone(record));
             }
             Write::RemovePlacement { rule, edge } => {
                 self.placements.remove(&(rule, edge));

@@ -1,6 +1,7 @@
 //! A controller with a scripted edge: the edge says exactly what a test makes it say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tidegate_cloud_core::{
     Actor, Controller, EdgeRecord, Effect, Expect, How, Input, OnceRecord, Output, PlacementRecord,
@@ -73,7 +74,7 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         let now = Now { monotonic: Monotonic(1_000), wall: Wall(1_767_225_600_000) };
-        let (controller, output) = Controller::restore(Settings::default(), Snapshot::default(), 0, now);
+        let (controller, output) = Controller::restore(Settings::default(), Snapshot::default(), now);
         let mut world = Self {
             controller,
             snapshot: Snapshot::default(),
@@ -158,8 +159,7 @@ impl World {
 
     /// A crash: only what was written is left.
     pub fn restart(&mut self) {
-        let (controller, output) =
-            Controller::restore(Settings::default(), self.snapshot.clone(), 0, self.now);
+        let (controller, output) = Controller::restore(Settings::default(), self.snapshot.clone(), self.now);
         self.controller = controller;
         self.perform(output);
     }
@@ -428,10 +428,12 @@ fn write_to(snapshot: &mut Snapshot, write: Write) {
         }
         Write::PutVersion(_) => {}
         Write::RemoveRule(id) => snapshot.rules.retain(|r| r.id != id),
-        Write::PutEdge(record) => put(&mut snapshot.edges, *record, |a: &EdgeRecord, b| a.id == b.id),
+        Write::PutEdge(record) => {
+            put(&mut snapshot.edges, Arc::unwrap_or_clone(record), |a: &EdgeRecord, b| a.id == b.id)
+        }
         Write::RemoveEdge(id) => snapshot.edges.retain(|e| e.id != id),
         Write::PutPlacement(record) => {
-            put(&mut snapshot.placements, *record, |a: &PlacementRecord, b| {
+            put(&mut snapshot.placements, Arc::unwrap_or_clone(record), |a: &PlacementRecord, b| {
                 (a.rule, &a.edge) == (b.rule, &b.edge)
             });
         }

@@ -81,7 +81,7 @@ pub(super) fn placement(number: u128, edge: &str, bytes: usize) -> PlacementReco
         vars: [("site".to_owned(), "lyon".to_owned())].into(),
         present: true,
         generation: Generation(7),
-        desired: Target { at, bytes: "x".repeat(bytes), secret: None },
+        desired: Arc::new(Target { at, bytes: "x".repeat(bytes), secret: None }),
         target: None,
         committed: None,
         run: DesiredRun::Running,
@@ -102,9 +102,9 @@ async fn what_is_written_is_loaded(store: &dyn Store) {
             Write::PutMeta(Meta { epoch: 42 }),
             put_rule(1, 1, None),
             put_rule(2, 1, None),
-            Write::PutEdge(Box::new(a.clone())),
-            Write::PutEdge(Box::new(b.clone())),
-            Write::PutPlacement(Box::new(big.clone())),
+            Write::PutEdge(Arc::new(a.clone())),
+            Write::PutEdge(Arc::new(b.clone())),
+            Write::PutPlacement(Arc::new(big.clone())),
         ])
         .await
         .unwrap();
@@ -118,7 +118,7 @@ async fn what_is_written_is_loaded(store: &dyn Store) {
     let small = placement(1, "gw-1", 10);
     store
         .apply(vec![
-            Write::PutPlacement(Box::new(small.clone())),
+            Write::PutPlacement(Arc::new(small.clone())),
             Write::RemoveRule(rule(2, 1).id),
             Write::RemoveEdge(edge("gw-1").id),
             Write::RemoveEdge(EdgeId::new("never-there").unwrap()),
@@ -165,7 +165,7 @@ async fn an_answer_is_kept_with_what_it_answers(store: &dyn Store) {
 async fn a_conflict_applies_nothing(store: &dyn Store) {
     store.apply(vec![put_rule(1, 1, None)]).await.unwrap();
     for (expect, found) in [(None, 1), (Some(2), 1)] {
-        let edge = Write::PutEdge(Box::new(edge("gw-1")));
+        let edge = Write::PutEdge(Arc::new(edge("gw-1")));
         let error = store.apply(vec![edge, put_rule(1, 2, expect)]).await.unwrap_err();
         match error {
             StoreError::Conflict { expected, found: is, .. } => {
@@ -260,8 +260,8 @@ async fn an_export_fills_another_store(store: &dyn Store, empty: &dyn Store) {
     writes.extend([
         Write::PutMeta(Meta { epoch: 9 }),
         put_rule(1, 250, None),
-        Write::PutEdge(Box::new(edge("gw-1"))),
-        Write::PutPlacement(Box::new(placement(1, "gw-1", 20_000))),
+        Write::PutEdge(Arc::new(edge("gw-1"))),
+        Write::PutPlacement(Arc::new(placement(1, "gw-1", 20_000))),
         Write::PutAnswer(Box::new(answer(1, 10))),
     ]);
     store.apply(writes).await.unwrap();

@@ -79,8 +79,8 @@ impl Line<'_> {
                 Some(Write::PutRule { record: Box::new(record.into_owned()), expect: None })
             }
             Self::Version { record } => Some(Write::PutVersion(Box::new(record.into_owned()))),
-            Self::Edge { record } => Some(Write::PutEdge(Box::new(record.into_owned()))),
-            Self::Placement { record } => Some(Write::PutPlacement(Box::new(record.into_owned()))),
+            Self::Edge { record } => Some(Write::PutEdge(Arc::new(record.into_owned()))),
+            Self::Placement { record } => Some(Write::PutPlacement(Arc::new(record.into_owned()))),
             Self::Header { .. } | Self::End { .. } => None,
         }
     }

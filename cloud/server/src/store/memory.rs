@@ -1,7 +1,7 @@
 //! A store that forgets everything when the process ends.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_cloud_core::{
     EdgeRecord, Meta, OnceRecord, PlacementRecord, RuleRecord, Snapshot, VersionRecord, Write,
@@ -37,10 +37,12 @@ impl Records {
                 self.versions.insert((record.rule, record.version), *record);
             }
             Write::RemoveRule(id) => drop(self.rules.remove(&id)),
-            Write::PutEdge(record) => drop(self.edges.insert(record.id.clone(), *record)),
+            Write::PutEdge(record) => {
+                drop(self.edges.insert(record.id.clone(), Arc::unwrap_or_clone(record)))
+            }
             Write::RemoveEdge(id) => drop(self.edges.remove(&id)),
             Write::PutPlacement(record) => {
-                self.placements.insert((record.rule, record.edge.clone()), *record);
+                self.placements.insert((record.rule, record.edge.clone()), Arc::unwrap_or_clone(record));
             }
             Write::RemovePlacement { rule, edge } => drop(self.placements.remove(&(rule, edge))),
             Write::PutAnswer(record) => drop(self.answers.insert(record.id, *record)),

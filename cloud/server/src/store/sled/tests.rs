@@ -1,6 +1,7 @@
 //! What the controller makes of its records on disk; durability and damage themselves are tested in `tidegate-records`.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 
 use tidegate_cloud_core::{Meta, Write};
 
@@ -17,8 +18,8 @@ async fn filled(dir: &Path) {
         Write::PutMeta(Meta { epoch: 3 }),
         put_rule(1, 1, None),
         Write::PutVersion(Box::new(version(1, 1))),
-        Write::PutEdge(Box::new(edge("gw-1"))),
-        Write::PutPlacement(Box::new(placement(1, "gw-1", 30_000))),
+        Write::PutEdge(Arc::new(edge("gw-1"))),
+        Write::PutPlacement(Arc::new(placement(1, "gw-1", 30_000))),
     ];
     store.apply(writes).await.unwrap();
 }
