@@ -103,8 +103,14 @@ pub struct Status {
     pub session: SessionId,
     /// Address of the controller's broker; `None`: this agent runs alone.
     pub controller: Option<String>,
+    /// Why there is no connection to the controller's broker, as it was found last.
+    #[serde(default)]
+    pub controller_trouble: Option<String>,
     /// Highest controller epoch that was accepted.
     pub controller_epoch: u64,
+    /// How far the clock was ahead of the controller's when it answered last, in milliseconds.
+    #[serde(default)]
+    pub clock_skew_ms: Option<i64>,
     /// Where devices connect: an address of the agent, or the URL of an external broker.
     pub local: String,
     /// How many rules it holds.

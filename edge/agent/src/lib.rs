@@ -15,6 +15,7 @@ mod bridges;
 mod clock;
 mod cloud;
 pub mod control;
+pub mod doctor;
 mod effects;
 mod error;
 mod intake;

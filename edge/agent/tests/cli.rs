@@ -105,3 +105,53 @@ fn a_running_agent_answers_and_stops_on_a_signal() {
     assert!(status.success());
     assert!(since.elapsed() < Duration::from_secs(3), "it ends within 2 s, and the test looks for a moment");
 }
+
+#[test]
+fn the_doctor_tells_each_check_and_ends_with_1_if_something_is_bad() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("data").display().to_string();
+    let rules = dir.path().join("rules");
+    std::fs::create_dir(&rules).expect("the test's directory can be written");
+    let rules_dir = rules.display().to_string();
+    let given = ["--name", "gw-7", "--rules", &rules_dir, "--data-dir", &data, "--listen", "127.0.0.1:0"];
+    let doctor = |more: &[&str]| code_and_words(&tidegate_edge(&[&["doctor"], &given[..], more].concat()));
+
+    let (code, out, err) = doctor(&[]);
+    assert_eq!(code, 0, "nothing is bad before the first start: {out}{err}");
+    assert!(out.starts_with("CHECK") && out.contains("WHAT TO DO"), "{out}");
+    for line in ["data directory  warn", "none runs with", "this agent runs its own rules", "can be used"] {
+        assert!(out.contains(line), "{line} in {out}");
+    }
+    assert!(!Path::new(&data).exists(), "nothing is changed");
+
+    write(&rules, "a.toml", "name = ");
+    let (code, out, _) = doctor(&["-o", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let bad: Vec<&serde_json::Value> =
+        told["items"].as_array().expect("a list").iter().filter(|line| line["result"] == "bad").collect();
+    assert_eq!((code, bad.len()), (1, 1), "{out}");
+    assert_eq!(bad[0]["check"], "rule files");
+    assert!(bad[0]["why"].as_str().is_some_and(|why| why.contains("a.toml")), "{out}");
+    assert!(bad[0]["fix"].as_str().is_some_and(|fix| fix.contains("run --check")), "{out}");
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-edge"));
+    let child = command.arg("run").args(given).stderr(Stdio::null()).spawn().expect("the binary runs");
+    let _running = Running(child);
+    let (code, out, _) = until("the agent answers the doctor", || {
+        Some(doctor(&[])).filter(|(_, out, _)| out.contains("runs as the gateway gw-7 and answers"))
+    });
+    assert!(code == 1 && out.contains("the agent listens on 127.0.0.1:"), "{out}");
+    write(
+        &rules,
+        "a.toml",
+        &format!(
+            "name = \"pump\"\nstart = \"manual\"\n[remote]\nurl = \"mqtt://127.0.0.1:1\"\n[[forwards]]\ntopic = \"{}\"\n",
+            "pumps/#"
+        ),
+    );
+    until("the file is taken up", || Some(doctor(&[])).filter(|(code, _, _)| *code == 0));
+
+    let (code, out, _) = code_and_words(&tidegate_edge(&["doctor"]));
+    assert!(code == 1 && out.contains("controller.url") && out.contains("--config FILE"), "{out}");
+    assert!(out.contains("everything else"), "{out}");
+}

@@ -51,6 +51,8 @@ pub struct Agent {
     pub(crate) dice: Dice,
     pub(crate) drops: Drops,
     pub(crate) files: Files,
+    /// How far the wall clock was ahead of the controller's at the last welcome, in milliseconds.
+    pub(crate) clock_skew_ms: Option<i64>,
     last_order: u64,
 }
 
@@ -114,6 +116,7 @@ impl Agent {
             backoff: Backoff::new(),
             drops: Drops::default(),
             files: Files::default(),
+            clock_skew_ms: None,
             last_order: 0,
         }
     }

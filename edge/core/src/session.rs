@@ -100,6 +100,7 @@ impl Agent {
 
     pub(crate) fn on_welcome(&mut self, header: &Header, welcome: &Welcome, turn: &mut Turn) {
         let now = turn.now.monotonic;
+        self.clock_skew_ms = Some(turn.now.wall.0.saturating_sub(welcome.time.0));
         if welcome.epoch > self.meta.session.epoch {
             // This store was restored from a backup: jump above what the controller has seen, in a new session.
             self.meta.session.epoch = welcome.epoch;

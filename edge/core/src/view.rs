@@ -147,6 +147,13 @@ impl Agent {
         self.meta.highest_ce
     }
 
+    /// How far this gateway's wall clock was ahead of the controller's at the last welcome, in milliseconds; `None`: no
+    /// welcome came since the process began.
+    #[must_use]
+    pub fn clock_skew_ms(&self) -> Option<i64> {
+        self.clock_skew_ms
+    }
+
     /// Messages of the controller that had no effect.
     #[must_use]
     pub fn drops(&self) -> Drops {

@@ -4,6 +4,7 @@
 
 pub mod code;
 pub mod digest;
+pub mod doctor;
 pub mod ids;
 pub mod limits;
 pub mod placement;

@@ -4,64 +4,17 @@
 mod fleet;
 mod here;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use comfy_table::{Cell, Color};
 use serde_json::json;
+use tidegate_model::doctor::{Check, Outcome, any_bad};
 
 use crate::args::{DoctorArgs, Global};
 use crate::env::Env;
 use crate::failure::{Exit, Failure};
 use crate::output::{Out, finish, table};
-
-/// How a check came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Ok,
-    /// It works, but somebody should know.
-    Warn,
-    /// It does not work.
-    Bad,
-    /// What it needs did not work.
-    Skipped,
-}
-
-impl Outcome {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warn => "warn",
-            Self::Bad => "bad",
-            Self::Skipped => "skipped",
-        }
-    }
-}
-
-/// One line.
-#[derive(Debug, Clone)]
-struct Check {
-    name: &'static str,
-    result: Outcome,
-    why: String,
-    fix: String,
-}
-
-impl Check {
-    fn ok(name: &'static str, why: impl Into<String>) -> Self {
-        Self { name, result: Outcome::Ok, why: why.into(), fix: String::new() }
-    }
-
-    fn warn(name: &'static str, why: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { name, result: Outcome::Warn, why: why.into(), fix: fix.into() }
-    }
-
-    fn bad(name: &'static str, why: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { name, result: Outcome::Bad, why: why.into(), fix: fix.into() }
-    }
-
-    fn skipped(name: &'static str, why: impl Into<String>) -> Self {
-        Self { name, result: Outcome::Skipped, why: why.into(), fix: String::new() }
-    }
-}
 
 /// Checks everything; ends with 1 if something does not work.
 pub async fn doctor(global: &Global, env: &Env, args: &DoctorArgs) -> Result<Exit, Failure> {
@@ -80,15 +33,10 @@ pub async fn doctor(global: &Global, env: &Env, args: &DoctorArgs) -> Result<Exi
     }
     here::disk(client.as_ref(), args.data_dir.as_deref(), &mut checks);
     show(&out, &checks)?;
-    let bad = checks.iter().filter(|check| check.result == Outcome::Bad).count();
-    Ok(if bad == 0 { Exit::Done } else { Exit::Failed })
+    Ok(if any_bad(&checks) { Exit::Failed } else { Exit::Done })
 }
 
 fn show(out: &Out, checks: &[Check]) -> Result<(), Failure> {
-    let items: Vec<_> = checks
-        .iter()
-        .map(|c| json!({ "check": c.name, "result": c.result.as_str(), "why": c.why, "fix": c.fix }))
-        .collect();
     let rows = |_| {
         let mut rows = table(out, &["CHECK", "RESULT", "WHY", "WHAT TO DO"]);
         for check in checks {
@@ -101,11 +49,9 @@ fn show(out: &Out, checks: &[Check]) -> Result<(), Failure> {
         }
         Ok(finish(rows))
     };
-    let not_ok = || {
-        let troubled = checks.iter().filter(|c| matches!(c.result, Outcome::Warn | Outcome::Bad));
-        troubled.map(|check| check.name.to_owned()).collect()
-    };
-    out.show(&json!({ "items": items }), rows, not_ok)
+    let not_ok =
+        || checks.iter().filter(|check| check.is_trouble()).map(|check| check.name.to_owned()).collect();
+    out.show(&json!({ "items": checks }), rows, not_ok)
 }
 
 fn cell(out: &Out, result: Outcome) -> Cell {

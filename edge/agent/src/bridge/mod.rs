@@ -35,6 +35,7 @@ mod sessions;
 mod sink;
 mod source;
 mod subscriptions;
+mod visit;
 
 #[cfg(test)]
 mod tests;
@@ -60,6 +61,7 @@ pub(crate) use local::{LocalLink, LocalParts};
 pub use remote::LocalState;
 pub(crate) use sessions::Sessions;
 pub use sink::{LocalMessage, LocalSink, SinkError, SinkFuture};
+pub(crate) use visit::{NotWelcome, Visit};
 
 /// What a bridge is to do. A new one replaces the old one as a whole.
 #[derive(Debug, Clone)]

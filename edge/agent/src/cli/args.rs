@@ -25,6 +25,12 @@ pub enum Command {
     Start(OneRule),
     /// Pause a rule, by name or id; the cloud shows it as paused (manual)
     Stop(OneRule),
+    /// Look for what can be wrong, from the settings to the controller: each line says how it is, why, and what to do
+    #[command(after_help = "Give it the settings that the service uses:
+  tidegate-edge doctor --config /etc/tidegate/edge.toml
+
+It changes nothing and does not disturb a running agent. It ends with 1 if something is bad.")]
+    Doctor(Doctor),
     /// Rules of this site, beside those of the cloud
     #[command(subcommand)]
     Rule(Rule),
@@ -115,6 +121,15 @@ pub struct Run {
     /// Only print the settings in force, passwords hidden
     #[arg(long)]
     pub print: bool,
+}
+
+#[derive(Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub given: Given,
+    /// How to print the answer
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
 }
 
 #[derive(Args)]

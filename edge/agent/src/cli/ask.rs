@@ -98,6 +98,11 @@ fn table(rules: &[RuleView]) -> String {
             reason(rule),
         ]);
     }
+    finish(table)
+}
+
+/// The text of a table: two blanks between columns, none at the end of a line.
+pub fn finish(mut table: Table) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -122,7 +127,11 @@ fn status_words(status: &Status) -> String {
     let mut out = format!("edge        {} (agent {})\n", status.edge, status.version);
     match &status.controller {
         Some(controller) => {
-            out.push_str(&format!("controller  {controller} ({link})\nsession     {}\n", status.session));
+            out.push_str(&format!("controller  {controller} ({link})\n"));
+            if let Some(why) = &status.controller_trouble {
+                out.push_str(&format!("            {why}\n"));
+            }
+            out.push_str(&format!("session     {}\n", status.session));
         }
         None => out.push_str("controller  none, this agent runs its own rules\n"),
     }

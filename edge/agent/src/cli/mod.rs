@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod doctor;
 mod logs;
 mod run;
 mod service;
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         Command::Rules(asking) => ask::ask(&asking, &Request::Rules),
         Command::Start(OneRule { rule, asking }) => ask::ask(&asking, &Request::Start { rule }),
         Command::Stop(OneRule { rule, asking }) => ask::ask(&asking, &Request::Stop { rule }),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Rule(Rule::Apply { file, asking }) => match tidegate_edge::read_rule(&file) {
             Ok(rule) => ask::ask(&asking, &Request::apply(&rule)),
             Err(why) => fail(exit::USAGE, &why),

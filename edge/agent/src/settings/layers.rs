@@ -199,6 +199,14 @@ impl Layers {
         self.values.contains_key(key)
     }
 
+    /// The settings file, if the value of this key comes from there.
+    pub fn file_of(&self, key: &str) -> Option<&Path> {
+        match self.values.get(key) {
+            Some((_, Source::File(name))) => Some(Path::new(name)),
+            Some((_, Source::Environment(_) | Source::Flag)) | None => None,
+        }
+    }
+
     fn take(&self, key: &str) -> Option<(String, Source)> {
         self.values.get(key).cloned()
     }

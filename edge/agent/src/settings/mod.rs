@@ -123,10 +123,20 @@ impl AgentConfig {
     /// # Errors
     /// [`InvalidSettings`]: every problem at once.
     pub fn from_process(file: Option<&Path>, flags: &Flags) -> Result<Self, InvalidSettings> {
-        let environment = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-        });
-        Self::from_layers(file, environment, flags)
+        Self::from_layers(file, environment(), flags)
+    }
+
+    /// The files that hold secrets with these settings: the settings file, if a password stands in it, and those that it
+    /// names.
+    #[must_use]
+    pub fn secret_files(file: Option<&Path>, flags: &Flags) -> Vec<PathBuf> {
+        let mut layers = Layers::read(file, environment(), flags);
+        let in_settings = ["controller.password", "local.password"].into_iter();
+        let in_url =
+            layers.text("local.broker").is_some_and(|url| url.contains('@')).then_some("local.broker");
+        let settings = in_settings.chain(in_url).find_map(|key| layers.file_of(key).map(Path::to_owned));
+        let named = ["controller.password_file", "local.password_file", "local.users_file"];
+        settings.into_iter().chain(named.into_iter().filter_map(|key| layers.path(key))).collect()
     }
 
     fn from_layers(
@@ -219,6 +229,12 @@ impl AgentConfig {
             self.log,
         )
     }
+}
+
+/// The environment of this process.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
 }
 
 /// The name that was given; alone, an agent is called as its machine unless it has a name.

@@ -239,3 +239,23 @@ fn wrong_settings_of_a_local_broker_say_the_way_out_and_no_secret() {
         );
     }
 }
+
+#[test]
+fn the_files_that_hold_secrets_are_known() {
+    let none: Vec<PathBuf> = Vec::new();
+    let of = |text: &str| {
+        let (_dir, path) = file(text);
+        let files = AgentConfig::secret_files(Some(&path), &Flags::default());
+        files
+            .iter()
+            .map(|found| if *found == path { "settings".into() } else { found.clone() })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of(GOOD), none);
+    let settings = [PathBuf::from("settings")];
+    assert_eq!(of(&format!("{GOOD}password = \"hunter2\"\n")), settings);
+    assert_eq!(of(&format!("{GOOD}[local]\nbroker = \"mqtt://u:hunter2@h\"\n")), settings);
+    assert_eq!(of(&format!("{GOOD}[local]\nbroker = \"mqtt://h\"\n")), none);
+    let files = of(&format!("{GOOD}password_file = \"/a.key\"\n[local]\nusers_file = \"/users\"\n"));
+    assert_eq!(files, [PathBuf::from("/a.key"), PathBuf::from("/users")]);
+}

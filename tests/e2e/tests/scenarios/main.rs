@@ -9,6 +9,7 @@ mod crashes;
 mod crowd;
 mod dev;
 mod disks;
+mod doctor;
 mod every_write;
 mod external_cloud;
 mod external_local;

@@ -1,8 +1,8 @@
 //! What is checked of edges and placements.
 
+use tidegate_model::doctor::{Check, named};
 use tidegate_model::placement::{IssueState, Link, RunState};
 
-use super::Check;
 use crate::api::{self, Edge, Placement};
 use crate::client::{Client, ClientError};
 use crate::output::words::{count, reason_text};
@@ -21,21 +21,22 @@ async fn look(client: &Client, checks: &mut Vec<Check>) -> Result<(), ClientErro
     let edges: api::List<Edge> = api::read(&client.list("/edges", &[]).await?)?;
     let placements: api::List<Placement> = api::read(&client.list("/placements", &[]).await?)?;
     links(&edges.items, checks);
-    for edge in &edges.items {
-        if let Some(held) = &edge.held {
-            let fix = if held.next.is_empty() {
-                format!("tidegate edge get {}", edge.id)
-            } else {
-                held.next.clone()
-            };
-            checks.push(Check::bad("edge", format!("{}: {} ({})", edge.id, held.detail, held.code), fix));
-        }
-    }
+    held(&edges.items, checks);
     pending(&placements.items, checks);
     Ok(())
 }
 
-fn links(edges: &[Edge], checks: &mut Vec<Check>) {
+/// Edges on which actions are held.
+pub(super) fn held(edges: &[Edge], checks: &mut Vec<Check>) {
+    for (edge, held) in edges.iter().filter_map(|edge| Some((edge, edge.held.as_ref()?))) {
+        let fix =
+            if held.next.is_empty() { format!("tidegate edge get {}", edge.id) } else { held.next.clone() };
+        checks.push(Check::bad("edge", format!("{}: {} ({})", edge.id, held.detail, held.code), fix));
+    }
+}
+
+/// Which edges are there.
+pub(super) fn links(edges: &[Edge], checks: &mut Vec<Check>) {
     let away: Vec<&str> =
         edges.iter().filter(|edge| edge.link != Link::Online).map(|edge| edge.id.as_str()).collect();
     checks.push(if edges.is_empty() {
@@ -44,11 +45,16 @@ fn links(edges: &[Edge], checks: &mut Vec<Check>) {
         Check::ok("edges", format!("{} online", count(edges.len(), "edge is", "edges are")))
     } else {
         let fix = "on the gateway: tidegate-edge status; check that it reaches the controller's broker";
-        Check::warn("edges", format!("{} of {} not online: {}", away.len(), edges.len(), named(&away)), fix)
+        Check::warn(
+            "edges",
+            format!("{} of {} not online: {}", away.len(), edges.len(), named(&away, NAMED)),
+            fix,
+        )
     });
 }
 
-fn pending(placements: &[Placement], checks: &mut Vec<Check>) {
+/// Placements that failed, have a fault, or wait for somebody.
+pub(super) fn pending(placements: &[Placement], checks: &mut Vec<Check>) {
     let shown = |p: &Placement| format!("{}/{}", p.rule, p.edge);
     let mut fine = true;
     let troubled =
@@ -79,7 +85,7 @@ fn pending(placements: &[Placement], checks: &mut Vec<Check>) {
         let names: Vec<&str> = open.iter().map(String::as_str).collect();
         checks.push(Check::warn(
             "placement",
-            format!("{} pending: {}", open.len(), named(&names)),
+            format!("{} pending: {}", open.len(), named(&names, NAMED)),
             "tidegate sync --all",
         ));
     }
@@ -89,9 +95,4 @@ fn pending(placements: &[Placement], checks: &mut Vec<Check>) {
             format!("{} aligned", count(placements.len(), "placement is", "placements are")),
         ));
     }
-}
-
-fn named(names: &[&str]) -> String {
-    let more = if names.len() > NAMED { ", …" } else { "" };
-    format!("{}{more}", names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", "))
 }

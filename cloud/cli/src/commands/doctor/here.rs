@@ -5,16 +5,15 @@ use std::path::Path;
 
 use tidegate_cloud::{Flags, Settings, os};
 
-use super::Check;
+use tidegate_model::doctor::{Check, Room};
+
 use crate::args::Global;
 use crate::client::Client;
 use crate::context::{Contexts, connect};
 use crate::env::Env;
 
-/// Below this many free bytes a controller is close to stopping: a write that fails ends it.
-const LITTLE_BYTES: u64 = 100 * 1024 * 1024;
-/// Below this many free bytes somebody should look soon.
-const SOME_BYTES: u64 = 1024 * 1024 * 1024;
+/// Below the first a controller is close to stopping: a write that fails ends it.
+const ROOM: Room = Room { little: 100 * 1024 * 1024, some: 1024 * 1024 * 1024 };
 
 /// The context and its token; the client, if there is one.
 pub(super) fn client(global: &Global, env: &Env, checks: &mut Vec<Check>) -> Option<Client> {
@@ -53,7 +52,7 @@ pub(super) fn client(global: &Global, env: &Env, checks: &mut Vec<Check>) -> Opt
 }
 
 /// Files that hold a token are for their owner only.
-fn rights(name: &'static str, file: &Path, checks: &mut Vec<Check>) {
+pub(super) fn rights(name: &'static str, file: &Path, checks: &mut Vec<Check>) {
     let shown = file.display();
     match std::fs::metadata(file).map(|found| found.permissions().mode() & 0o777) {
         Ok(mode) if mode & 0o077 != 0 => checks.push(Check::warn(
@@ -101,13 +100,6 @@ pub(super) fn disk(client: Option<&Client>, data_dir: Option<&Path>, checks: &mu
             return;
         }
     };
-    let mib = free >> 20;
     let fix = "free space there: a controller whose write fails stops until there is room";
-    checks.push(if free < LITTLE_BYTES {
-        Check::bad("disk", format!("{mib} MiB are free for {shown}"), fix)
-    } else if free < SOME_BYTES {
-        Check::warn("disk", format!("{mib} MiB are free for {shown}"), fix)
-    } else {
-        Check::ok("disk", format!("{mib} MiB are free for {shown}"))
-    });
+    checks.push(ROOM.judge(free, &shown.to_string(), fix));
 }

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tidegate_model::doctor::Check;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Check;
 use crate::client::{Client, Probe};
 
 /// How long a name, or a connection, may take.
@@ -131,19 +131,8 @@ pub(super) async fn signed_in(client: &Client, checks: &mut Vec<Check>) -> bool 
 }
 
 /// The version in the metric that tells it.
-fn version(metrics: &str) -> Option<String> {
+pub(super) fn version(metrics: &str) -> Option<String> {
     let line = metrics.lines().find(|line| line.starts_with("tidegate_build_info{"))?;
     let (_, rest) = line.split_once("version=\"")?;
     rest.split_once('"').map(|(version, _)| version.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_version_is_read_from_its_metric() {
-        let text =
-            "# TYPE tidegate_build_info gauge\ntidegate_build_info{commit=\"x\",version=\"0.1.0\"} 1\n";
-        assert_eq!(super::version(text).as_deref(), Some("0.1.0"));
-        assert_eq!(super::version("up 1\n"), None);
-    }
 }
