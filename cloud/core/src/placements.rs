@@ -251,6 +251,13 @@ impl Controller {
             return Err(Rejection::NothingToConfirm(edge.clone()));
         }
         let highest_ce = known.live.highest_ce;
+        let keys = self.keys_of_edge(edge);
+        for key in &keys {
+            let ours = self.placements[key].record.generation;
+            if self.highest_generation(key).0.saturating_sub(ours.0) > limits::MAX_GENERATION_LEAD {
+                return Err(Rejection::GenerationTooFar(edge.clone()));
+            }
+        }
         if highest_ce > self.meta.epoch {
             if highest_ce - self.meta.epoch > limits::MAX_EPOCH_LEAD_MS {
                 return Err(Rejection::EpochTooFar(edge.clone()));
@@ -259,7 +266,7 @@ impl Controller {
             let why = "an edge had obeyed a controller with a higher epoch, and an operator confirmed it";
             self.rise_above(turn, highest_ce, why);
         }
-        for key in self.keys_of_edge(edge) {
+        for key in keys {
             let highest = self.highest_generation(&key);
             let record = &mut self.placement_mut(&key).record;
             record.generation = record.generation.max(highest);

@@ -11,7 +11,7 @@ use tidegate_model::time::Now;
 use tidegate_model::wire::{Fault, Origin, PlacementState};
 
 use crate::action::Phase;
-use crate::controller::{Controller, Key, Placement};
+use crate::controller::{Controller, Edge, Key, Placement};
 use crate::link::Unmanaged;
 use crate::record::{PlacementRecord, RuleRecord};
 use crate::view::{
@@ -140,6 +140,11 @@ impl Controller {
         self.placement(rule, edge, Role::Viewer).as_ref().map(PlacementState::from)
     }
 
+    /// Whether what the records say of an edge is what it says now. Who only looks on does not follow what it says.
+    fn follows(&self, edge: &Edge) -> bool {
+        edge.live.link.reachable() && edge.live.confirmed && self.superseded_by.is_none()
+    }
+
     pub(crate) fn placement_view(&self, key: &Key, role: Role) -> Option<PlacementView> {
         let placement = self.placements.get(key)?;
         let record = &placement.record;
@@ -171,7 +176,7 @@ impl Controller {
             removing: !record.present,
             drift: drifts(record),
             link: edge.live.link,
-            last_known: reported.is_some() && !(edge.live.link.reachable() && edge.live.confirmed),
+            last_known: reported.is_some() && !self.follows(edge),
             as_of: reported.map(|r| r.as_of),
             flapping: reported.and_then(|r| r.run.flapping),
             vars: record.vars.clone(),
@@ -197,7 +202,7 @@ impl Controller {
     pub fn edge(&self, id: &EdgeId) -> Option<EdgeView> {
         let edge = self.edges.get(id)?;
         let unmanaged = edge.live.unmanaged.as_ref().map(|told| {
-            let last_known = !(edge.live.link.reachable() && edge.live.confirmed);
+            let last_known = !self.follows(edge);
             let rules = told.iter().map(|(rule, told)| unmanaged_rule(*rule, told, last_known));
             let mut rules: Vec<UnmanagedRule> = rules.collect();
             rules.sort_by(|a, b| (&a.name, a.rule).cmp(&(&b.name, b.rule)));

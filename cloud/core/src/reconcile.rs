@@ -55,7 +55,7 @@ impl Controller {
         let facts = &mut edge.record.facts;
         facts.agent = Some(hello.agent.clone());
         facts.protocols = hello.protocols.clone();
-        facts.features = hello.features.iter().take(limits::MAX_RULES_PER_EDGE).cloned().collect();
+        facts.features.clone_from(&hello.features);
         facts.limits = Some(hello.limits.clone());
         let epoch = facts.epoch;
         edge.live.clock_skew_ms = Some(hello.clock.0.saturating_sub(turn.now.wall.0));

@@ -128,6 +128,11 @@ pub enum Rejection {
         "edge '{0}' says that it obeyed a controller whose clock was more than a year ahead of this one's; look at the clocks of both, then wipe the edge's data directory so that it begins anew"
     )]
     EpochTooFar(EdgeId),
+    /// It cannot have had so many actions.
+    #[error(
+        "edge '{0}' names a generation far above every action that it can have had; its database is damaged or somebody else speaks for it: give it a new credential, then empty its data directory so that it begins anew"
+    )]
+    GenerationTooFar(EdgeId),
 }
 
 impl Rejection {
@@ -142,7 +147,8 @@ impl Rejection {
             | Self::VersionConflict { .. }
             | Self::EdgeInUse { .. }
             | Self::NothingToConfirm(_)
-            | Self::EpochTooFar(_) => Code::Conflict,
+            | Self::EpochTooFar(_)
+            | Self::GenerationTooFar(_) => Code::Conflict,
             Self::Invalid(_) | Self::InvalidOnEdge { .. } | Self::ClientIdClash { .. } => Code::InvalidConfig,
             Self::NotAllowed { refused, .. } => refused.code,
             Self::Unsupported { .. } => Code::UnsupportedField,

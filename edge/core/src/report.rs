@@ -1,25 +1,15 @@
 //! Run states and how they are told: numbered, written first, never more often than somebody can read.
 
 use tidegate_model::ids::RuleId;
-use tidegate_model::limits::MAX_DETAIL_BYTES;
 use tidegate_model::placement::RunState;
 use tidegate_model::time::Monotonic;
-use tidegate_model::wire::{By, Counters, Fault, Report, RunReport, Up};
+use tidegate_model::wire::{By, Counters, Fault, Report, RunReport, Up, one_line};
 
 use crate::agent::{Agent, Turn};
 use crate::timing::{COUNTERS_EVERY_MS, REPORT_PAUSE_MS};
 
 /// Transitions of one rule that one session cannot reach: after a jump of the epoch they go on above them.
 const TRANSITIONS_PER_EPOCH: u64 = 1 << 20;
-
-/// The text, cut to what a message may carry.
-pub(crate) fn bounded(mut text: String) -> String {
-    if text.len() > MAX_DETAIL_BYTES {
-        let end = (0..=MAX_DETAIL_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-    }
-    text
-}
 
 impl Agent {
     /// The rule is now in this state. The same state and fault code again is no transition, unless somebody on site is
@@ -41,7 +31,7 @@ impl Agent {
         {
             return;
         }
-        let fault = fault.map(|f| Fault { detail: bounded(f.detail), ..f });
+        let fault = fault.map(|f| Fault { detail: one_line(&f.detail), ..f });
         let sequence = run.sequence.saturating_add(1);
         *run = RunReport { sequence, state, fault, by, since: turn.now.wall, flapping: None };
         rule.voice.changed(turn.now.monotonic);
@@ -137,7 +127,7 @@ impl Agent {
     /// A rule's counters, sampled by the shell.
     pub(crate) fn on_counters(&mut self, id: RuleId, counters: Counters) {
         if let Some(rule) = self.rules.get_mut(&id) {
-            let last_error = counters.last_error.map(bounded);
+            let last_error = counters.last_error.map(|text| one_line(&text));
             rule.voice.counters = Counters { last_error, ..counters };
         }
     }

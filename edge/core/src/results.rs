@@ -5,11 +5,10 @@ use tidegate_model::digest::Digest;
 use tidegate_model::ids::{MessageId, RuleId};
 use tidegate_model::placement::VersionDigest;
 use tidegate_model::version::Generation;
-use tidegate_model::wire::{Origin, Set, SetResult, Up};
+use tidegate_model::wire::{Origin, Set, SetResult, Up, one_line};
 
 use crate::agent::{Agent, Turn};
 use crate::record::Outcome;
-use crate::report::bounded;
 use crate::rules::Rule;
 
 impl Agent {
@@ -26,7 +25,7 @@ impl Agent {
         let Some(attempted) = attempted else { return };
         let took = turn.now.monotonic.0.saturating_sub(rule.attempt.since.0);
         let duration_ms = u64::try_from(took).unwrap_or(0);
-        rule.record.outcome = Some(Outcome { code, attempted, duration_ms, detail: bounded(detail) });
+        rule.record.outcome = Some(Outcome { code, attempted, duration_ms, detail: one_line(&detail) });
         let re = rule.attempt.re.take();
         let origin = rule.record.origin();
         turn.touch(id);
@@ -96,7 +95,7 @@ impl Agent {
             want: known.map_or_else(|| Digest::of(b""), |k| k.want),
             run,
             duration_ms: 0,
-            detail: bounded(detail),
+            detail: one_line(&detail),
         };
         self.say(Up::Result(result), re, turn);
     }

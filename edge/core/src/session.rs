@@ -15,8 +15,8 @@ use tidegate_model::wire::{
 use crate::agent::{Agent, Turn};
 use crate::io::Effect;
 use crate::link::{self, BirthWatch, Greeting, Link, Online};
-use crate::report::bounded;
 use crate::timing::{BIRTH_PAUSE_MS, EPOCH_SPREAD_MS, HEARTBEAT_RANGE_S};
+use tidegate_model::wire::one_line;
 
 impl Agent {
     /// Arms the first CONNECT, if there is a controller.
@@ -54,7 +54,7 @@ impl Agent {
 
     pub(crate) fn on_shutdown(&mut self, reason: String, turn: &mut Turn) {
         if let Link::Online(online) = &self.link {
-            let bye = Up::Bye(Bye { reason: bounded(reason) });
+            let bye = Up::Bye(Bye { reason: one_line(&reason) });
             let payload = self.presence(&bye, online.sid, turn);
             turn.effect(Effect::PublishPresence(payload));
         }

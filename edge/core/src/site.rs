@@ -22,13 +22,12 @@ use tidegate_model::rule::{
     ClientIdClash, Login, RenderContext, Rendered, Secret, SecretRef, Start, ValidRule, render,
 };
 use tidegate_model::version::{Generation, RuleVersion};
-use tidegate_model::wire::{By, Config, DesiredRun, Origin, SecretValue, Set};
+use tidegate_model::wire::{By, Config, DesiredRun, Origin, SecretValue, Set, one_line};
 
 use crate::agent::{Agent, Turn};
 use crate::clash::{self, Wish};
 use crate::io::{Effect, Keeper, LocalAnswer, LocalRefusal, ReplyId, RuleFile, SiteRule};
 use crate::record::{Held, OnSite, Outcome, RuleRecord, Withdrawn};
-use crate::report::bounded;
 use crate::sets::Removal;
 use crate::view::FileTrouble;
 
@@ -159,7 +158,7 @@ impl Agent {
             record.site.as_ref().is_some_and(|site| site.file.as_deref() == Some(file))
         };
         let keeps = self.rules.values().map(|rule| &rule.record).find(is_its).map(|r| r.name.clone());
-        FileTrouble { file: file.to_owned(), code, detail: bounded(detail), keeps }
+        FileTrouble { file: file.to_owned(), code, detail: one_line(&detail), keeps }
     }
 
     pub(crate) fn on_apply_rule(&mut self, rule: &SiteRule, reply: ReplyId, turn: &mut Turn) {

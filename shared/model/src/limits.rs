@@ -44,6 +44,9 @@ pub const TAKEOVER_WINDOW_MS: i64 = 300_000;
 /// How far an edge may have seen an epoch above the controller's own, in milliseconds, for an operator to confirm it: a
 /// year. Epochs are wall clocks of controllers; one further ahead is an error or a lie.
 pub const MAX_EPOCH_LEAD_MS: u64 = 366 * 24 * 3_600 * 1_000;
+/// How far a generation that an edge names may be above the controller's own, for an operator to confirm it. An action a
+/// second for thirty years does not come so far; one further ahead is an error or a lie, and leaves no room above it.
+pub const MAX_GENERATION_LEAD: u64 = 1 << 30;
 /// Least milliseconds between two hellos that an edge says because of a gap.
 pub const HELLO_PAUSE_MS: i64 = 5_000;
 /// Milliseconds between two hellos without cause (plus or minus a fifth).

@@ -6,7 +6,7 @@ use tidegate_model::code::{Code, FailureClass, FaultCode};
 use tidegate_model::ids::{RuleId, SessionId, StoreId};
 use tidegate_model::placement::{Action, IssueState, Link, RunState};
 use tidegate_model::rule::SecretInput;
-use tidegate_model::version::RuleVersion;
+use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{Birth, By, Config, Counters, DesiredRun, Fault, Origin, Report, RunReport, Up};
 
 #[test]
@@ -560,6 +560,37 @@ fn a_cloud_that_was_restored_from_a_backup_sends_nothing_before_an_operator_conf
     world.ask(Request::ConfirmEdge { edge: edge_id() }).unwrap();
     world.act("up", Action::IssueAgain).unwrap();
     assert_eq!(world.last_set().unwrap().generation.0, 3);
+}
+
+#[test]
+fn a_generation_that_nobody_can_have_given_is_not_confirmed() {
+    let mut world = World::issued();
+    let ours = world.view("up").generation;
+    world.held.values_mut().for_each(|held| held.set.generation = Generation(u64::MAX));
+    world.inventory();
+    assert_eq!(world.act("up", Action::IssueAgain).unwrap_err().code(), Code::CloudBehind);
+    let refused = world.ask(Request::ConfirmEdge { edge: edge_id() }).unwrap_err();
+    assert!(matches!(refused, Rejection::GenerationTooFar(_)), "{refused}");
+    assert_eq!(world.view("up").generation, ours);
+    // The edge begins anew: what it holds then is what counts.
+    world.held.clear();
+    world.inventory();
+    world.ask(Request::ConfirmEdge { edge: edge_id() }).unwrap();
+    world.act("up", Action::IssueAgain).unwrap();
+    assert_eq!(world.apply_set().generation, ours.next());
+}
+
+#[test]
+fn what_an_edge_says_for_people_is_one_short_line_wherever_it_is_shown() {
+    let mut world = World::issued();
+    let told = format!("\u{1b}[31mred\n2026-11-21 INFO forged\u{202e}{}", "x".repeat(300_000));
+    let fault = Fault { code: FaultCode::Tcp, detail: told };
+    world.report(RunReport { fault: Some(fault), ..world.run(RunState::PausedFault, By::Agent) });
+    let detail = world.view("up").run_reason.unwrap().detail;
+    assert!(detail.len() <= 1_024 + 200 && !detail.chars().any(char::is_control), "{detail:?}");
+    assert!(detail.contains("red 2026-11-21 INFO forged\u{fffd}x"), "{detail:?}");
+    let stored = &world.snapshot.placements[0].reported.as_ref().unwrap().run.fault.as_ref().unwrap().detail;
+    assert_eq!(stored.len(), tidegate_model::limits::MAX_DETAIL_BYTES);
 }
 
 #[test]

@@ -17,6 +17,7 @@ fn other(world: &World, above: i64, alive: bool) -> ControllerPresence {
 fn a_controller_with_a_higher_epoch_ends_what_this_one_does_and_only_a_restart_brings_it_back() {
     let mut world = World::issued();
     let events = world.events;
+    assert!(!world.view("up").last_known);
     world.input(Input::OtherController(other(&world, 5, true)));
     assert_eq!(world.controller.superseded_by(), Some(world.controller.epoch() + 5));
     assert_eq!(world.events, events + 1, "it says so");
@@ -25,6 +26,7 @@ fn a_controller_with_a_higher_epoch_ends_what_this_one_does_and_only_a_restart_b
     assert_eq!(world.save("down", "x/#").unwrap_err().code(), Code::StaleController);
     world.connect();
     assert!(world.down.is_empty(), "nothing is sent, not even a welcome");
+    assert!(world.view("up").last_known, "what it shows is what it knew last");
     let summary = world.controller.summary(world.now);
     assert_eq!((summary.superseded_by, summary.indicator), (world.controller.superseded_by(), "amber"));
 

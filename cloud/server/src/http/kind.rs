@@ -64,6 +64,7 @@ kinds! {
     EdgeExists = "edge-exists", 409, "CONFLICT", "The edge exists already", "use its credential; if that is lost, remove the edge and make it again";
     EdgeInUse = "edge-in-use", 409, "CONFLICT", "Rules are on this edge", "take them off first, or leave them running with leave_running=true";
     EpochTooFar = "epoch-too-far", 409, "CONFLICT", "The edge obeyed a controller of the far future", "look at the clocks of both, then empty the edge's data directory so that it begins anew";
+    GenerationTooFar = "generation-too-far", 409, "CONFLICT", "The edge names a generation that nobody can have given", "give the edge a new credential, then empty its data directory so that it begins anew";
     NothingToConfirm = "nothing-to-confirm", 409, "CONFLICT", "There is nothing to confirm", "nothing: the edge is not ahead of the cloud";
     EdgeOffline = "edge-offline", 409, "EDGE_OFFLINE", "The edge is offline", "try again when it is back, or queue the action (when_offline=queue)";
     CloudBehind = "cloud-behind", 409, "CLOUD_BEHIND", "The edge is ahead of the cloud", "look at what the edge runs, then confirm it (POST /api/v1/edges/{edge}/confirm)";

@@ -246,9 +246,16 @@ fn own_problems(operation: &str) -> &'static [Kind] {
         "create_edge" => &[BadBody, RequestTimeout, UnsupportedMediaType, EdgeExists, Limit, KeyReused],
         "get_edge" => &[BadPath, UnknownEdge],
         "remove_edge" => &[BadPath, UnknownEdge, EdgeInUse],
-        "confirm_edge" => {
-            &[BadPath, BadBody, RequestTimeout, UnknownEdge, NothingToConfirm, EpochTooFar, KeyReused]
-        }
+        "confirm_edge" => &[
+            BadPath,
+            BadBody,
+            RequestTimeout,
+            UnknownEdge,
+            NothingToConfirm,
+            EpochTooFar,
+            GenerationTooFar,
+            KeyReused,
+        ],
         unknown => unreachable!("operation {unknown} has no list of problems; a test asks for each"),
     }
 }

@@ -270,6 +270,7 @@ pub(super) fn kind_of(rejection: &Rejection) -> Kind {
         Rejection::Superseded { .. } => Kind::Superseded,
         Rejection::NothingToConfirm(_) => Kind::NothingToConfirm,
         Rejection::EpochTooFar(_) => Kind::EpochTooFar,
+        Rejection::GenerationTooFar(_) => Kind::GenerationTooFar,
     }
 }
 
@@ -304,7 +305,8 @@ pub(super) fn of_rejection(rejection: &Rejection) -> Problem {
         | Rejection::KeyReused
         | Rejection::Superseded { .. }
         | Rejection::NothingToConfirm(_)
-        | Rejection::EpochTooFar(_) => {}
+        | Rejection::EpochTooFar(_)
+        | Rejection::GenerationTooFar(_) => {}
     }
     problem
 }

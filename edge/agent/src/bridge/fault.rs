@@ -4,7 +4,8 @@ use std::{io, time::Duration};
 
 use rumqttc::mqttbytes::{self, v4::ConnectReturnCode};
 use tidegate_edge_queue::{AppendError, ReadError};
-use tidegate_model::{code::FaultCode, limits::MAX_DETAIL_BYTES, wire::Fault};
+use tidegate_model::code::FaultCode;
+use tidegate_model::wire::{Fault, one_line};
 
 /// Why there is no connection (any more). The sentence is for operators; it holds no secret.
 #[derive(Debug, thiserror::Error)]
@@ -117,8 +118,7 @@ impl LinkError {
     }
 }
 
-/// A fault with a detail of bounded length.
+/// A fault whose detail may be shown, whatever a broker put into it.
 pub(super) fn fault(code: FaultCode, detail: &str) -> Fault {
-    let end = (0..=detail.len().min(MAX_DETAIL_BYTES)).rev().find(|end| detail.is_char_boundary(*end));
-    Fault { code, detail: detail[..end.unwrap_or(0)].to_owned() }
+    Fault { code, detail: one_line(detail) }
 }

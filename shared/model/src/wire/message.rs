@@ -13,6 +13,8 @@ use crate::placement::{RunState, VersionDigest};
 use crate::time::Wall;
 use crate::version::{Generation, RuleVersion};
 
+use super::told;
+
 macro_rules! direction {
     ($(#[$doc:meta])* $name:ident { $( $(#[$vdoc:meta])* $variant:ident($body:ty) = $kind:literal, )* }) => {
         $(#[$doc])*
@@ -110,6 +112,7 @@ pub struct Hello {
     /// Major versions of this protocol that it speaks.
     pub protocols: BTreeSet<u32>,
     /// Rule features that it can run.
+    #[serde(deserialize_with = "told::features")]
     pub features: BTreeSet<String>,
     /// What it can hold.
     pub limits: HelloLimits,
@@ -204,6 +207,7 @@ pub struct Attempt {
     /// How it ended.
     pub code: Code,
     /// A sentence for people, at most [`crate::limits::MAX_DETAIL_BYTES`], without secrets.
+    #[serde(deserialize_with = "told::detail")]
     pub detail: String,
 }
 
@@ -336,6 +340,7 @@ pub struct SetResult {
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
     /// A sentence for people, at most [`crate::limits::MAX_DETAIL_BYTES`], without secrets.
+    #[serde(deserialize_with = "told::detail")]
     pub detail: String,
 }
 
@@ -400,6 +405,7 @@ pub struct Fault {
     /// For programs.
     pub code: FaultCode,
     /// For people; at most [`crate::limits::MAX_DETAIL_BYTES`], without secrets.
+    #[serde(deserialize_with = "told::detail")]
     pub detail: String,
 }
 
@@ -436,7 +442,7 @@ pub struct Counters {
     /// Connections after the first.
     pub reconnects: u64,
     /// The last error, for people.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "told::optional_detail")]
     pub last_error: Option<String>,
 }
 
@@ -444,7 +450,7 @@ pub struct Counters {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Dropped(pub BTreeMap<String, u64>);
+pub struct Dropped(#[serde(deserialize_with = "told::reasons")] pub BTreeMap<String, u64>);
 
 /// Still here, and in this shape.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

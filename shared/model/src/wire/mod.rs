@@ -8,6 +8,7 @@ pub const PROTOCOL: u32 = 1;
 mod control;
 mod envelope;
 mod message;
+mod told;
 mod topics;
 
 pub use control::{
@@ -19,4 +20,5 @@ pub use message::{
     Heartbeat, Hello, HelloLimits, Inventory, InventoryItem, Origin, Ping, Received, Report, RunReport,
     SecretValue, Set, SetResult, Transition, Up, Want, Welcome, Will, root,
 };
+pub use told::one_line;
 pub use topics::{EdgeTopic, Topics};

@@ -200,7 +200,7 @@ fn a_crash_around_every_commit_of_either_side_settles() {
         crashed += u32::from(world.coverage.0.keys().any(|what| what.contains("crashes")));
         settles(&mut world);
     }
-    assert!(crashed > 90, "only {crashed} crashes happened");
+    assert!(crashed > 80, "only {crashed} crashes happened");
 }
 
 fn held(world: &World) -> Option<String> {
