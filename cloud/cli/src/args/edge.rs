@@ -21,7 +21,7 @@ Examples:
         /// Its name
         #[arg(value_name = "EDGE")]
         name: String,
-        /// Where the gateway reaches the controller's broker; the server's host with port 7183 if left out
+        /// Where the gateway reaches the controller's broker; the server's host with the controller's own port if left out
         #[arg(long, value_name = "HOST:PORT")]
         mqtt: Option<String>,
         /// Write the agent's settings to this file
