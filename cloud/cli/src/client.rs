@@ -267,12 +267,24 @@ impl Client {
     /// # Errors
     /// As [`Client::send`].
     pub async fn watch(&self, topics: &[String]) -> Result<Watch, ClientError> {
+        self.watch_after(topics, None).await
+    }
+
+    /// The same after the event with this id, as far as the server still has what was missed.
+    ///
+    /// # Errors
+    /// As [`Client::watch`].
+    pub async fn watch_after(&self, topics: &[String], last: Option<&str>) -> Result<Watch, ClientError> {
         let topics = topics.join(",");
         let query: &[(&str, &str)] = if topics.is_empty() { &[] } else { &[("topics", &topics)] };
-        let call = Call::new(Method::GET, with_query("/events", query)).header("accept", "text/event-stream");
+        let mut call =
+            Call::new(Method::GET, with_query("/events", query)).header("accept", "text/event-stream");
+        if let Some(id) = last {
+            call = call.header("last-event-id", id);
+        }
         let response = self.request(call)?.send().await.map_err(|e| self.unreachable(&e))?;
         if response.status().is_success() {
-            Ok(Watch::new(self.base.clone(), response))
+            Ok(Watch::new(self.base.clone(), response, last.map(str::to_owned)))
         } else {
             Err(self.refused(response).await.into_error())
         }

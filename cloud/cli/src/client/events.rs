@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::error::{ClientError, root};
+use super::error::ClientError;
 
 /// Longest event that is read, in bytes; the server's are a few hundred.
 const MAX_EVENT_BYTES: usize = 64 * 1024;
@@ -13,6 +13,7 @@ pub struct Watch {
     url: String,
     response: reqwest::Response,
     parser: Parser,
+    last_id: Option<String>,
 }
 
 /// One event.
@@ -24,9 +25,17 @@ pub struct Event {
     pub data: Value,
 }
 
+/// Why a stream broke, without the words of the library about how it was cut into pieces.
+const CLOSED: &str = "the connection was closed";
+
 impl Watch {
-    pub(super) fn new(url: String, response: reqwest::Response) -> Self {
-        Self { url, response, parser: Parser::default() }
+    pub(super) fn new(url: String, response: reqwest::Response, after: Option<String>) -> Self {
+        Self { url, response, parser: Parser::default(), last_id: after }
+    }
+
+    /// The id of the last event that had one: where a new stream goes on.
+    pub fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
     }
 
     /// The next event; `None`: the server ended the stream. May be dropped and called again.
@@ -35,11 +44,13 @@ impl Watch {
     /// [`ClientError::Unreachable`] when the connection breaks, [`ClientError::Unreadable`] for an event without end.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
-            if let Some(event) = self.parser.pop() {
+            if let Some((id, event)) = self.parser.pop() {
+                self.last_id = id.or(self.last_id.take());
                 return Ok(Some(event));
             }
             let chunk = self.response.chunk().await;
-            match chunk.map_err(|e| ClientError::Unreachable { url: self.url.clone(), cause: root(&e) })? {
+            let closed = |_| ClientError::Unreachable { url: self.url.clone(), cause: CLOSED.to_owned() };
+            match chunk.map_err(closed)? {
                 Some(bytes) => self.parser.push(&bytes),
                 None => return Ok(None),
             }
@@ -61,17 +72,18 @@ impl Parser {
         self.buffer.extend(bytes.iter().filter(|b| **b != b'\r'));
     }
 
-    /// The next whole event that carries data. Comments are passed over.
-    fn pop(&mut self) -> Option<Event> {
+    /// The next whole event that carries data, with its id. Comments are passed over.
+    fn pop(&mut self) -> Option<(Option<String>, Event)> {
         loop {
             let end = self.buffer.windows(2).position(|w| w == b"\n\n")?;
             let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
             let block = String::from_utf8_lossy(&block);
-            let (mut name, mut data) = ("message".to_owned(), Vec::new());
+            let (mut id, mut name, mut data) = (None, "message".to_owned(), Vec::new());
             for line in block.lines() {
                 let (field, value) = line.split_once(':').unwrap_or((line, ""));
                 let value = value.strip_prefix(' ').unwrap_or(value);
                 match field {
+                    "id" => id = Some(value.to_owned()),
                     "event" => name = value.to_owned(),
                     "data" => data.push(value),
                     _ => {}
@@ -83,7 +95,7 @@ impl Parser {
             }
             let text = data.join("\n");
             let data = serde_json::from_str(&text).unwrap_or(Value::String(text));
-            return Some(Event { name, data });
+            return Some((id, Event { name, data }));
         }
     }
 }
@@ -101,14 +113,14 @@ mod tests {
             let (mut parser, mut seen) = (Parser::default(), Vec::new());
             for chunk in stream.as_bytes().chunks(size) {
                 parser.push(chunk);
-                while let Some(event) = parser.pop() {
-                    seen.push((event.name, event.data));
+                while let Some((id, event)) = parser.pop() {
+                    seen.push((id, event.name, event.data));
                 }
             }
             let expected = vec![
-                ("rule".to_owned(), json!({"id": 3})),
-                ("message".to_owned(), json!("x\ny")),
-                ("resync".to_owned(), json!("")),
+                (Some("7".to_owned()), "rule".to_owned(), json!({"id": 3})),
+                (None, "message".to_owned(), json!("x\ny")),
+                (None, "resync".to_owned(), json!("")),
             ];
             assert_eq!(seen, expected, "chunks of {size}");
             assert!(parser.buffer.is_empty());

@@ -1,25 +1,39 @@
 //! `tidegate events`.
 
+use std::time::Duration;
+
 use super::Session;
 use crate::args::EventsArgs;
+use crate::client::{ClientError, Watch};
 use crate::failure::{Exit, Failure};
 use crate::output::time::ago;
 use crate::signals;
 
-/// Prints events as they come, until the server ends the stream or Ctrl-C.
+/// How long to wait before a server that went away is asked again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Prints events as they come, until Ctrl-C. A server that goes away is waited for: what it still has of the time between is
+/// printed then.
 pub async fn events(session: &Session, args: &EventsArgs) -> Result<Exit, Failure> {
     let mut interrupts = signals::interrupts()?;
     let mut watch = session.client.watch(&args.topics).await?;
     session.out.note("following events; Ctrl-C ends it");
     loop {
-        let event = tokio::select! {
-            event = watch.next() => event?,
-            _ = interrupts.recv() => return Ok(Exit::Interrupted),
+        let next = async {
+            loop {
+                match watch.next().await {
+                    Ok(Some(event)) => return Ok(event),
+                    Ok(None) | Err(ClientError::Unreachable { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+                session.out.note("the connection to the server ended; waiting for it to come back");
+                watch = reconnect(session, args, watch.last_id()).await?;
+                session.out.note("following events again");
+            }
         };
-        let Some(event) = event else {
-            return Err(Failure::Failed(
-                "the server ended the stream of events; it may be restarting".into(),
-            ));
+        let event = tokio::select! {
+            event = next => event?,
+            _ = interrupts.recv() => return Ok(Exit::Interrupted),
         };
         if !session.out.for_people() {
             session.out.line(&event.data)?;
@@ -34,6 +48,16 @@ pub async fn events(session: &Session, args: &EventsArgs) -> Result<Exit, Failur
                 let heard = jiff::Timestamp::now().strftime("%H:%M:%SZ");
                 session.out.line(format_args!("{heard} {:<10} {said}", event.name))?;
             }
+        }
+    }
+}
+
+/// Opens the stream again as soon as the server is there.
+async fn reconnect(session: &Session, args: &EventsArgs, last: Option<&str>) -> Result<Watch, ClientError> {
+    loop {
+        match session.client.watch_after(&args.topics, last).await {
+            Err(ClientError::Unreachable { .. }) => tokio::time::sleep(AGAIN).await,
+            ended => return ended,
         }
     }
 }

@@ -62,15 +62,18 @@ fn running(placement: &Placement) -> Verdict {
     if placement.in_flight.is_some() {
         return waiting(placement);
     }
-    if placement.issue_state == IssueState::Failed && placement.edge_version.is_none() {
-        return Verdict::Failed(why_not_issued(placement));
+    if placement.edge_version.is_none() {
+        match placement.issue_state {
+            IssueState::Failed => return Verdict::Failed(why_not_issued(placement)),
+            IssueState::NotIssued => return needs(placement, "issue"),
+            IssueState::Issued | IssueState::UpdatesNotIssued => {}
+        }
     }
     if placement.run_state == RunState::PausedManual
         && placement.desired_run == "stopped"
         && !placement.last_known
     {
-        let next = format!("Next: tidegate start {} --edge {}", placement.rule, placement.edge);
-        return Verdict::Failed(format!("{}. {next}", state_text(placement)));
+        return needs(placement, "start");
     }
     let lasting = placement.run_state == RunState::PausedFault
         && placement.run_reason.as_ref().is_some_and(|r| LASTING_FAULTS.contains(&r.code.as_str()));
@@ -89,9 +92,22 @@ fn stopped(placement: &Placement) -> Verdict {
     // Where nothing was ever issued nothing can run, whatever the link.
     if rests && (!placement.last_known || placement.edge_version.is_none()) {
         Verdict::Reached
+    } else if !rests && placement.desired_run == "running" && is_settled(placement) {
+        needs(placement, "stop")
     } else {
         waiting(placement)
     }
+}
+
+/// Whether nothing is on its way that could change the placement.
+fn is_settled(placement: &Placement) -> bool {
+    !placement.last_known && !placement.removing && !placement.drift
+}
+
+/// It does not come by itself: somebody has to do this.
+fn needs(placement: &Placement, action: &str) -> Verdict {
+    let next = format!("Next: tidegate {action} {} --edge {}", placement.rule, placement.edge);
+    Verdict::Failed(format!("{}. {next}", state_text(placement)))
 }
 
 fn waiting(placement: &Placement) -> Verdict {
@@ -154,22 +170,22 @@ mod tests {
         };
         // What is so: issued, aligned, running, stopped.
         let table = [
-            (json!({}), ["reached", "reached", "reached", "waiting"]),
+            (json!({}), ["reached", "reached", "reached", "failed"]),
             (json!({"in_flight": flight("issue_again")}), ["waiting", "waiting", "reached", "waiting"]),
             (json!({"in_flight": flight("stop")}), ["reached", "waiting", "reached", "waiting"]),
-            (json!({"issue_state": "updates_not_issued"}), ["waiting", "waiting", "reached", "waiting"]),
+            (json!({"issue_state": "updates_not_issued"}), ["waiting", "waiting", "reached", "failed"]),
             (
                 json!({"issue_state": "not_issued", "edge_version": null, "run_state": "not_running"}),
-                ["waiting", "waiting", "waiting", "reached"],
+                ["waiting", "waiting", "failed", "reached"],
             ),
-            (with(failed.clone(), json!({"edge_version": 6})), ["failed", "failed", "reached", "waiting"]),
+            (with(failed.clone(), json!({"edge_version": 6})), ["failed", "failed", "reached", "failed"]),
             (
                 with(failed, json!({"edge_version": null, "run_state": "not_running"})),
                 ["failed", "failed", "failed", "reached"],
             ),
-            (fault("TCP"), ["reached", "reached", "waiting", "waiting"]),
-            (fault("AUTH"), ["reached", "reached", "failed", "waiting"]),
-            (fault("CONFIG"), ["reached", "reached", "failed", "waiting"]),
+            (fault("TCP"), ["reached", "reached", "waiting", "failed"]),
+            (fault("AUTH"), ["reached", "reached", "failed", "failed"]),
+            (fault("CONFIG"), ["reached", "reached", "failed", "failed"]),
             (
                 with(fault("AUTH"), json!({"in_flight": flight("sync")})),
                 ["waiting", "waiting", "waiting", "waiting"],

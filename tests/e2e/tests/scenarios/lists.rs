@@ -1,5 +1,6 @@
 //! What an operator reads: the list of the account with its totals, and the panel of one placement.
 
+use tidegate_e2e::process::Process;
 use tidegate_e2e::world::EDGE;
 use tidegate_e2e::{Rule, World};
 
@@ -52,4 +53,23 @@ fn c15_c16_the_panel_of_a_placement_shows_states_versions_digests_and_as_of() {
     };
     assert!(allowed("sync") && allowed("issue_again") && allowed("stop"), "{behind}");
     assert!(!allowed("issue") && !allowed("start"), "{behind}");
+}
+
+#[test]
+fn events_go_on_when_the_controller_was_killed_and_is_back() {
+    let mut world = World::new();
+    let rule = |name: &str| Rule::new(name, world.remote.address);
+    let rules = [rule("before"), rule("after")];
+    let mut events = Process::new("events", world.controller.repeatable(&["events"]));
+    events.wait_line("that it follows", 0, |line| line.contains("following events; Ctrl-C"));
+    world.controller.apply(&rules[0]);
+    events.wait_line("the change", 0, |line| line.contains("before"));
+
+    world.controller.process.kill9();
+    events.wait_line("that it waits", 0, |line| line.contains("waiting for it to come back"));
+    world.controller.start_again();
+    events.wait_line("that it follows again", 0, |line| line.contains("following events again"));
+    world.controller.apply(&rules[1]);
+    events.wait_line("the change after it", 0, |line| line.contains("after"));
+    assert!(!events.text().contains("chunk"), "{}", events.text());
 }
