@@ -201,7 +201,7 @@ mod tests {
             ),
             (
                 json!({"run_state": "not_running", "desired_run": "running"}),
-                ["reached", "reached", "waiting", "waiting"],
+                ["reached", "reached", "waiting", "failed"],
             ),
             (
                 json!({"run_state": "not_running", "desired_run": "stopped"}),
