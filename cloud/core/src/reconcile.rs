@@ -79,7 +79,9 @@ impl Controller {
         self.keys_of_edge(id).iter().map(|key| &self.placements[key].record).any(|record| {
             let accepted = record.reported.as_ref().is_some_and(|r| r.generation == record.generation);
             let given_up = [&record.last_issue, &record.last_run].into_iter().flatten().any(|last| {
-                let no_answer = last.code.is_transient() || last.code == Code::EdgeOffline;
+                // Codes that this side gave, without a word of the edge.
+                let ours = matches!(last.code, Code::EdgeOffline | Code::CloudBehind | Code::DuplicateEdge);
+                let no_answer = last.code.is_transient() || ours;
                 last.generation == record.generation && no_answer
             });
             accepted && given_up && record.operation.is_none()

@@ -3,6 +3,7 @@
 use tidegate_cloud_core::Input;
 use tidegate_model::code::Code;
 use tidegate_model::ids::{SessionId, StoreId};
+use tidegate_model::limits;
 use tidegate_model::placement::Action;
 use tidegate_model::wire::{ControllerPresence, Envelope, Header, Heartbeat, Ping, Up};
 
@@ -114,4 +115,26 @@ fn the_first_hello_of_another_database_that_obeyed_a_higher_epoch_holds_the_edge
     world.held.clear();
     world.hello();
     assert!(is_behind(&world));
+}
+
+#[test]
+fn how_an_action_ended_that_was_given_up_while_the_edge_was_held_is_asked_for() {
+    let mut world = World::issued();
+    world.save("up", "other/#").unwrap();
+    world.act("up", Action::Sync).unwrap();
+    let set = world.last_set().unwrap();
+    let (message, sid) = (Up::Pong(Ping { nonce: 1 }), world.sid);
+    says_from_above(&mut world, sid, 40, &message);
+    world.pass(limits::RECEIVED_TIMEOUT_MS + 1);
+    let given_up = |world: &World| world.record().last_issue.as_ref().map(|last| last.code);
+    assert_eq!(given_up(&world), Some(Code::CloudBehind));
+
+    // The edge had accepted it, and says so while it is still at it.
+    world.held.values_mut().for_each(|held| held.set = set.clone());
+    world.connect();
+    assert_eq!(world.record().reported.as_ref().map(|r| r.generation), Some(set.generation));
+    assert_eq!(given_up(&world), Some(Code::CloudBehind));
+    // Its result was lost. Both sides agree on what it holds; how that ended is not known here.
+    world.connect();
+    assert!(world.wants_inventory());
 }
