@@ -21,6 +21,7 @@ use crate::record::{Actor, EdgeRecord, Meta, PlacementRecord, RuleRecord, Snapsh
 use crate::rejection::Rejection;
 use crate::request::{Reply, Request};
 use crate::shared::Shared;
+use crate::succession::epoch_above;
 use crate::timers::{TimerKey, Timers};
 
 /// What an operator chooses for the controller.
@@ -77,6 +78,8 @@ pub struct Controller {
     pub(crate) by_rule: BTreeMap<RuleId, BTreeSet<EdgeId>>,
     pub(crate) timers: Timers,
     pub(crate) kept: Kept,
+    /// What tells the epochs of this process from those of others that were started from the same store.
+    pub(crate) chance: u64,
     /// The epoch of another controller that took this one's place; then this one only looks on.
     pub(crate) superseded_by: Option<u64>,
     /// Messages of edges that are not known.
@@ -174,9 +177,9 @@ impl Controller {
     /// A controller with what the store holds. Its epoch rises above every earlier one, also above that of a store
     /// that was restored from a backup, because it is at least the wall clock in milliseconds. Every link is unknown
     /// until the edge says something; operations that were under way get [`limits::OFFLINE_GRACE_MS`] to be settled.
-    pub fn restore(settings: Settings, snapshot: Snapshot, now: Now) -> (Self, Output) {
-        let wall = u64::try_from(now.wall.0).unwrap_or(0);
-        let meta = Meta { epoch: wall.max(snapshot.meta.epoch.saturating_add(1)) };
+    /// `chance` is a random number, another one for each process.
+    pub fn restore(settings: Settings, snapshot: Snapshot, chance: u64, now: Now) -> (Self, Output) {
+        let meta = Meta { epoch: epoch_above(snapshot.meta.epoch, chance, now.wall) };
         let mut controller = Self {
             settings,
             meta: meta.clone(),
@@ -188,6 +191,7 @@ impl Controller {
             by_rule: BTreeMap::new(),
             timers: Timers::default(),
             kept: Kept::default(),
+            chance,
             superseded_by: None,
             strangers: 0,
             messages: 0,

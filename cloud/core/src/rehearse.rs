@@ -94,6 +94,7 @@ impl Controller {
             by_rule: BTreeMap::new(),
             timers: Timers::default(),
             kept: Kept::default(),
+            chance: self.chance,
             superseded_by: self.superseded_by,
             strangers: 0,
             messages: self.messages,

@@ -10,6 +10,8 @@
 //! Edges obey the highest epoch that they heard of, so what a superseded controller sends would be refused; it sends
 //! nothing, refuses every change, and still shows what edges say.
 
+use tidegate_model::limits::EPOCH_SPREAD_MS;
+use tidegate_model::time::Wall;
 use tidegate_model::wire::ControllerPresence;
 
 use crate::controller::{Controller, Turn};
@@ -51,8 +53,7 @@ impl Controller {
 
     /// Edges obey nothing below an epoch that they heard of, also when its controller is gone.
     pub(crate) fn rise_above(&mut self, turn: &mut Turn, epoch: u64, why: &str) {
-        let wall = u64::try_from(turn.now.wall.0).unwrap_or(0);
-        self.meta.epoch = epoch.saturating_add(1).max(wall);
+        self.meta.epoch = epoch_above(epoch, self.chance, turn.now.wall);
         // Numbers count anew in each epoch.
         for edge in self.edges.values_mut() {
             edge.live.begin_epoch();
@@ -61,6 +62,16 @@ impl Controller {
         turn.effects.push(Effect::PublishPresence(self.presence()));
         let text = format!("{why}; this controller goes on with epoch {}", self.meta.epoch);
         turn.tell(EventKind::Controller, text);
+    }
+}
+
+/// An epoch above another one: the wall clock in milliseconds. Where that is behind, two processes that were started from
+/// copies of one store would both count to the next number, and edges would take what the second says for copies of what
+/// the first said; so it is a number by chance.
+pub(crate) fn epoch_above(epoch: u64, chance: u64, wall: Wall) -> u64 {
+    match u64::try_from(wall.0) {
+        Ok(wall) if wall > epoch => wall,
+        Ok(_) | Err(_) => epoch.saturating_add(1 + chance % EPOCH_SPREAD_MS),
     }
 }
 

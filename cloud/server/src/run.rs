@@ -157,7 +157,8 @@ pub async fn run(
     let account = AccountId::default_account();
     let snapshot = store.load().await?;
     let core_settings = tidegate_cloud_core::Settings { account: account.clone(), ..Default::default() };
-    let (controller, first) = Controller::restore(core_settings, snapshot, clock.now());
+    let (controller, first) =
+        Controller::restore(core_settings, snapshot, getrandom::u64().unwrap_or_default(), clock.now());
     store.apply(first.writes).await?;
 
     let (link, inbox) = core_link::channel();

@@ -47,6 +47,9 @@ pub const MAX_EPOCH_LEAD_MS: u64 = 366 * 24 * 3_600 * 1_000;
 /// How far a generation that an edge names may be above the controller's own, for an operator to confirm it. An action a
 /// second for thirty years does not come so far; one further ahead is an error or a lie, and leaves no room above it.
 pub const MAX_GENERATION_LEAD: u64 = 1 << 30;
+/// Where the wall clock is behind, a controller's epoch rises by 1 to so much at random, in milliseconds: processes that were
+/// started from copies of one store come to different epochs.
+pub const EPOCH_SPREAD_MS: u64 = 1 << 16;
 /// Least milliseconds between two hellos that an edge says because of a gap.
 pub const HELLO_PAUSE_MS: i64 = 5_000;
 /// Milliseconds between two hellos without cause (plus or minus a fifth).

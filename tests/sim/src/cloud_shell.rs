@@ -50,7 +50,8 @@ impl World {
         self.cloud.clock.started = self.time - self.cloud.rng.between(1, 50);
         let now = self.cloud.clock.now(self.time);
         let settings = cloud::Settings { heartbeat_s: self.script.heartbeat_s, ..cloud::Settings::default() };
-        let (core, output) = cloud::Controller::restore(settings, self.cloud.disk.snapshot(), now);
+        let chance = self.cloud.rng.number();
+        let (core, output) = cloud::Controller::restore(settings, self.cloud.disk.snapshot(), chance, now);
         self.cloud.core = Some(core);
         self.perform_cloud(output);
         if self.cloud.core.is_none() {

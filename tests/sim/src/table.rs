@@ -128,13 +128,15 @@ fn row_of(world: &World, record: &PlacementRecord, item: Option<&InventoryItem>)
         };
     }
     let target = record.target.as_ref()?.at;
+    // What it was sent, or, from before the cloud was restored from a backup, what is desired.
+    let as_wanted = |running| running == Some(target) || running == Some(record.desired.at);
     let failed = [&record.last_issue, &record.last_run]
         .into_iter()
         .flatten()
         .any(|last| last.generation == ours && !last.code.is_success());
     match there {
         None if record.committed.is_some() && !failed => policy.map(|policy| Row::Wiped(policy.on_wipe)),
-        Some(item) if item.generation == ours && item.running != Some(target) && !failed => {
+        Some(item) if item.generation == ours && !as_wanted(item.running) && !failed => {
             policy.map(|policy| Row::Drifts(policy.on_drift))
         }
         Some(_) | None => None,

@@ -145,7 +145,7 @@ proptest! {
                 Some(Err(_)) => prop_assert_eq!(&world.snapshot.placements, &writes_before.placements),
                 None => {}
             }
-            let (restored, _) = Controller::restore(Settings::default(), world.snapshot.clone(), world.now);
+            let (restored, _) = Controller::restore(Settings::default(), world.snapshot.clone(), 0, world.now);
             let all = |c: &Controller| c.placements(&PlacementFilter::default(), None, 10, Role::Operator).0;
             for (now, then) in all(&world.controller).iter().zip(all(&restored)) {
                 prop_assert_eq!((now.issue_state, now.run_state, now.generation), (then.issue_state, then.run_state, then.generation));

@@ -80,7 +80,7 @@ fn bounds_count_what_is_there() {
     let mut world = World::placed();
     let settings = tidegate_cloud_core::Settings { max_rules: 1, max_edges: 1, ..Default::default() };
     let (controller, _) =
-        tidegate_cloud_core::Controller::restore(settings, world.snapshot.clone(), world.now);
+        tidegate_cloud_core::Controller::restore(settings, world.snapshot.clone(), 0, world.now);
     world.controller = controller;
     let other = Request::SaveRule {
         id: tidegate_model::ids::RuleId(uuid::Uuid::from_u128(78)),

@@ -1,10 +1,11 @@
 //! Two controllers on one broker, and what is left of one that went away.
 
-use tidegate_cloud_core::Input;
+use tidegate_cloud_core::{Controller, Input, Settings};
 use tidegate_model::code::Code;
 use tidegate_model::ids::{SessionId, StoreId};
-use tidegate_model::limits;
+use tidegate_model::limits::{self, EPOCH_SPREAD_MS};
 use tidegate_model::placement::Action;
+use tidegate_model::time::{Now, Wall};
 use tidegate_model::wire::{ControllerPresence, Envelope, Header, Heartbeat, Ping, Up};
 
 use crate::world::{World, edge_id};
@@ -137,4 +138,18 @@ fn how_an_action_ended_that_was_given_up_while_the_edge_was_held_is_asked_for() 
     // Its result was lost. Both sides agree on what it holds; how that ended is not known here.
     world.connect();
     assert!(world.wants_inventory());
+}
+
+#[test]
+fn processes_that_start_from_copies_of_one_store_with_a_clock_that_is_behind_have_epochs_of_their_own() {
+    let world = World::issued();
+    let behind = Now { wall: Wall(1_000), ..world.now };
+    let ahead = Now { wall: world.now.wall.plus_ms(60_000), ..world.now };
+    let start =
+        |chance, now| Controller::restore(Settings::default(), world.snapshot.clone(), chance, now).0.epoch();
+    let stored = world.snapshot.meta.epoch;
+    assert!(start(0, behind) > stored);
+    assert_ne!(start(4_711, behind), start(815, behind));
+    assert!(start(u64::MAX, behind) <= stored + EPOCH_SPREAD_MS, "it does not run far ahead of the clock");
+    assert_eq!(start(4_711, ahead), start(815, ahead), "a clock that goes on is number enough");
 }

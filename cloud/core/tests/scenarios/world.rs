@@ -74,7 +74,7 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         let now = Now { monotonic: Monotonic(1_000), wall: Wall(1_767_225_600_000) };
-        let (controller, output) = Controller::restore(Settings::default(), Snapshot::default(), now);
+        let (controller, output) = Controller::restore(Settings::default(), Snapshot::default(), 0, now);
         let mut world = Self {
             controller,
             snapshot: Snapshot::default(),
@@ -159,7 +159,8 @@ impl World {
 
     /// A crash: only what was written is left.
     pub fn restart(&mut self) {
-        let (controller, output) = Controller::restore(Settings::default(), self.snapshot.clone(), self.now);
+        let (controller, output) =
+            Controller::restore(Settings::default(), self.snapshot.clone(), 0, self.now);
         self.controller = controller;
         self.perform(output);
     }

@@ -64,8 +64,12 @@ impl World {
     /// `keeps`: whether states are kept beside the loop.
     fn start(keeps: bool) -> Self {
         let clock = Clock::start();
-        let (controller, first) =
-            Controller::restore(tidegate_cloud_core::Settings::default(), Snapshot::default(), clock.now());
+        let (controller, first) = Controller::restore(
+            tidegate_cloud_core::Settings::default(),
+            Snapshot::default(),
+            0,
+            clock.now(),
+        );
         let (core, inbox) = core_channel();
         let (stop, changed) = (CancellationToken::new(), Arc::new(Changed::default()));
         let core_loop = CoreLoop {

@@ -178,3 +178,37 @@ fn an_action_in_flight_is_not_sent_anew_while_the_edge_is_held_again() {
         holds(&Script { weather, ..calm(seed, 1, 345_224, steps.clone()) });
     }
 }
+
+#[test]
+fn a_restored_controller_whose_clock_is_behind_does_not_speak_under_an_epoch_that_was_used() {
+    // Both processes that were started from one store counted to the same epoch: edges took what the second said for copies.
+    let again = |at| At(at, Act { action: IssueAgain, rule: 0, edge: 0, queue: false });
+    let mut steps = then(
+        issued(GOOD),
+        [
+            At(20_000, CloudClock { ahead_ms: -41_919_572 }),
+            At(30_000, BackUpCloud),
+            At(40_000, KillCloud { down_ms: 1_000 }),
+        ],
+    );
+    steps.extend((50..60).map(|second| again(second * 1_000)));
+    steps.extend([At(90_000, RestoreCloud), At(100_000, Unplace { rule: 0, edge: 0 })]);
+    for seed in 1..10 {
+        holds(&calm(seed, 1, 101_000, steps.clone()));
+    }
+}
+
+#[test]
+fn what_runs_as_desired_is_not_healed_although_the_restored_controller_had_issued_less() {
+    let shape = Shape { other_policy: true, ..GOOD };
+    let steps = [
+        At(27_908, Save { rule: 0, shape: Shape { remote: 1, ..shape }, password: Keep }),
+        At(165_892, BackUpCloud),
+        At(176_042, Act { action: IssueAgain, rule: 0, edge: 0, queue: false }),
+        At(210_150, Local { edge: 0, nth: 0, start: false }),
+        At(232_329, RestoreCloud),
+    ];
+    for seed in 1..10 {
+        holds(&calm(seed, 1, 232_330, then(issued(shape), steps)));
+    }
+}

@@ -79,7 +79,7 @@ impl Api {
         let store: Arc<dyn Store> = Arc::new(Memory::default());
         let clock = Clock::start();
         let settings = tidegate_cloud_core::Settings::default();
-        let (controller, first) = Controller::restore(settings, store.load().await.unwrap(), clock.now());
+        let (controller, first) = Controller::restore(settings, store.load().await.unwrap(), 0, clock.now());
         store.apply(first.writes).await.unwrap();
         let metrics = Metrics::default();
         let (core, inbox) = core_channel();

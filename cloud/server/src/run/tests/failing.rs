@@ -73,7 +73,7 @@ fn edge(name: &str) -> EdgeId {
 fn parts(store: &Arc<Failing>) -> (CoreLink, CoreLoop) {
     let clock = Clock::start();
     let (controller, _first) =
-        Controller::restore(tidegate_cloud_core::Settings::default(), Snapshot::default(), clock.now());
+        Controller::restore(tidegate_cloud_core::Settings::default(), Snapshot::default(), 0, clock.now());
     let (link, inbox) = core_channel();
     let core_loop = CoreLoop {
         controller,
