@@ -12,7 +12,11 @@ git -C "$root" worktree add --quiet --detach --force "$scratch" HEAD
 missed=0
 for name in "$@"; do
     git -C "$scratch" checkout --quiet .
-    git -C "$scratch" apply "$root/tests/sim/planted/$name.patch"
+    if ! git -C "$scratch" apply "$root/tests/sim/planted/$name.patch"; then
+        echo "STALE   $name: the patch does not apply any more"
+        missed=1
+        continue
+    fi
     (cd "$scratch" && cargo build --quiet -p tidegate-sim)
     if TIDEGATE_SIM_SEEDS="${TIDEGATE_PLANTED_SEEDS:-6000}" "$CARGO_TARGET_DIR/debug/tidegate-sim" >"$scratch/out" 2>&1; then
         if (cd "$scratch" && cargo test --quiet -p tidegate-sim --test scenarios) >"$scratch/out" 2>&1; then
