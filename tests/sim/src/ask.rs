@@ -53,6 +53,8 @@ impl World {
     /// Sends the last request again, as a caller that got no answer does.
     pub(crate) fn ask_again(&mut self) {
         let Some(asked) = self.last_asked.clone() else { return };
+        // What is due now is not the request's doing.
+        let _ = self.cloud_input(cloud::Input::Tick);
         let by = actor();
         let kept =
             self.cloud.core.as_ref().and_then(|core| core.kept_answer(&by, &asked.once).ok().flatten());

@@ -56,7 +56,9 @@ pub fn check(world: &World) -> Result<(), Broken> {
         }
         let view = view.ok_or_else(|| what("it is not shown"))?;
         must(!view.last_known, || what("it is shown as last known"))?;
-        agreement(record, here).map_err(|e| what(&e))?;
+        // Shown, and out of everybody's reach until the agent is updated.
+        let beyond_mending = view.drift && !world.ledger.is_able(&world.cloud.disk, &record.edge);
+        agreement(record, here, beyond_mending).map_err(|e| what(&e))?;
     }
     Ok(())
 }
@@ -111,7 +113,11 @@ fn unmanaged(world: &World, edge: &Edge, told: &[UnmanagedRule]) -> Result<(), B
 }
 
 /// One placement: the cloud's view is the edge's disk, and what is wanted is there unless it failed.
-fn agreement(record: &PlacementRecord, here: Option<&RuleRecord>) -> Result<(), Broken> {
+fn agreement(
+    record: &PlacementRecord,
+    here: Option<&RuleRecord>,
+    beyond_mending: bool,
+) -> Result<(), Broken> {
     let Some(here) = here else {
         must(record.reported.is_none(), || "the cloud shows what is not there".to_owned())?;
         return match &record.target {
@@ -140,6 +146,7 @@ fn agreement(record: &PlacementRecord, here: Option<&RuleRecord>) -> Result<(), 
     })?;
     if let Some(target) = &record.target
         && !last_failed(record)
+        && !beyond_mending
     {
         must(here.generation == record.generation, || {
             format!("it is at generation {}, wanted is {}", here.generation, record.generation)

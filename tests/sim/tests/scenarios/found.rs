@@ -17,10 +17,14 @@ fn calm(seed: u64, edges: usize, calm_at: i64, steps: Vec<At>) -> Script {
 
 /// One rule, issued to `gw-0`.
 fn issued(shape: Shape) -> Vec<At> {
+    issued_as(0, shape)
+}
+
+fn issued_as(rule: usize, shape: Shape) -> Vec<At> {
     vec![
-        At(5_000, Save { rule: 0, shape, password: Keep }),
-        At(5_000, Place { rule: 0, edge: 0, line: 0 }),
-        At(5_000, Act { action: Issue, rule: 0, edge: 0, queue: true }),
+        At(5_000, Save { rule, shape, password: Keep }),
+        At(5_000, Place { rule, edge: 0, line: 0 }),
+        At(5_000, Act { action: Issue, rule, edge: 0, queue: true }),
     ]
 }
 
@@ -210,5 +214,38 @@ fn what_runs_as_desired_is_not_healed_although_the_restored_controller_had_issue
     ];
     for seed in 1..10 {
         holds(&calm(seed, 1, 232_330, then(issued(shape), steps)));
+    }
+}
+
+#[test]
+fn what_is_due_when_a_request_is_sent_again_is_not_taken_for_the_request() {
+    // The set of an issue is sent again after 10 s, at the very moment at which another request is repeated.
+    let mut steps = then(issued(GOOD), issued_as(1, Shape { remote: 1, ..GOOD }));
+    steps.extend([
+        At(20_000, Cut { edge: 0, ms: 30_000 }),
+        At(30_000, Act { action: IssueAgain, rule: 0, edge: 0, queue: false }),
+        At(38_000, Unplace { rule: 1, edge: 0 }),
+        At(40_000, AskAgain),
+    ]);
+    for seed in 1..10 {
+        holds(&calm(seed, 1, 41_000, steps.clone()));
+    }
+}
+
+#[test]
+fn drift_that_only_an_update_of_the_agent_can_mend_is_shown_as_drift() {
+    // Wiped and issued again by a controller that does not remember it, the rule could not run; now the agent is too old.
+    let manual = Shape { manual: true, ..GOOD };
+    let steps = [
+        At(40_000, BackUpCloud),
+        At(90_000, Wipe { edge: 0 }),
+        At(110_000, Remote { remote: 0, is: Refusing(Auth) }),
+        At(120_000, Act { action: IssueAgain, rule: 0, edge: 0, queue: false }),
+        At(130_000, Wipe { edge: 0 }),
+        At(300_000, RestoreCloud),
+        At(370_000, Install { edge: 0, software: Older }),
+    ];
+    for seed in 1..10 {
+        holds(&calm(seed, 1, 370_001, then(issued(manual), steps)));
     }
 }
