@@ -135,12 +135,25 @@ pub struct Placement {
     /// When the edge last said something about it.
     #[serde(default)]
     pub as_of: Option<String>,
+    /// A queue is full and blocks.
+    #[serde(default)]
+    pub queue_full: Option<QueueFull>,
     /// What it moved.
     #[serde(default)]
     pub counters: Option<Counters>,
     /// What may be done now.
     #[serde(default)]
     pub actions: Vec<Allowed>,
+}
+
+/// A full queue: whoever sends waits.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct QueueFull {
+    /// Since when.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// What that means and what to do.
+    pub reason: Reason,
 }
 
 /// An action under way.
@@ -221,6 +234,9 @@ pub struct Unmanaged {
     /// The run state is the last known one.
     #[serde(default)]
     pub last_known: bool,
+    /// A queue is full and blocks.
+    #[serde(default)]
+    pub queue_full: Option<QueueFull>,
 }
 
 /// Totals.

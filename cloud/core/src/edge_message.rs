@@ -9,6 +9,7 @@ use tidegate_model::wire::{
 };
 
 use crate::controller::{Controller, Key, Turn};
+use crate::full;
 use crate::io::Effect;
 use crate::link::{Heard, Order};
 use crate::record::{PlacementRecord, Reported};
@@ -207,6 +208,14 @@ impl Controller {
         reported.counters = report.counters;
         // What is said later in a session is newer; under the same number it is another only where the disk was restored.
         let same = report.run.transition() == reported.run.transition();
+        if same && report.run.queue_full != reported.run.queue_full {
+            reported.as_of = turn.now.wall;
+            reported.run.queue_full = report.run.queue_full;
+            let (name, edge) = (record.name.clone(), record.edge.clone());
+            turn.touch(key);
+            turn.tell_placement(&name, &edge, format!("{name} on {edge}: {}", full::words(&report.run)));
+            return;
+        }
         if report.run.sequence < reported.run.sequence || same {
             return;
         }
@@ -224,10 +233,14 @@ impl Controller {
         let told = self.edge_mut(id).live.unmanaged.as_mut().and_then(|told| told.get_mut(&report.rule));
         let Some(told) = told else { return false };
         let changed = told.run.transition() != report.run.transition();
+        let full_changed = told.run.queue_full != report.run.queue_full;
         told.run = report.run.clone();
-        if changed {
+        if changed || full_changed {
             let name = told.name.as_ref().map_or_else(|| report.rule.to_string(), ToString::to_string);
-            let text = run_text(&name, id, &report.run);
+            let text = match changed {
+                true => run_text(&name, id, &report.run),
+                false => format!("{name} on {id}: {}", full::words(&report.run)),
+            };
             turn.tell_edge(id, format!("{text} (not managed here)"));
         }
         true
@@ -257,7 +270,7 @@ impl Controller {
         });
         let text = newer.then(|| run_text(record.name.as_str(), &record.edge, &run));
         let run = match known {
-            Some(known) if !newer => known.run,
+            Some(known) if !newer => RunReport { queue_full: run.queue_full, ..known.run },
             Some(_) | None => run,
         };
         record.committed = match running {

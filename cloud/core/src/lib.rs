@@ -10,6 +10,7 @@
 mod action;
 mod controller;
 mod edge_message;
+mod full;
 mod io;
 mod link;
 mod once;
@@ -27,6 +28,7 @@ mod timers;
 mod view;
 
 pub use controller::{Controller, Settings};
+pub use full::QueueFullView;
 pub use io::{Deadline, Effect, Event, EventKind, How, Input, Output, ReplyTo, Write};
 pub use once::{
     InvalidKey, KEEP_ANSWER_MS, KeptAnswer, MAX_KEPT_ANSWERS, MAX_KEPT_BYTES, MAX_KEY_BYTES, Once, OnceKey,

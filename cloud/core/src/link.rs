@@ -247,6 +247,14 @@ impl Controller {
                 turn.touch(&key);
             }
         }
+        // It is no part of what the roots compare: a session that begins tells it anew.
+        for key in self.keys_of_edge(id) {
+            if let Some(reported) = &mut self.placement_mut(&key).record.reported
+                && reported.run.queue_full.take().is_some()
+            {
+                turn.touch(&key);
+            }
+        }
         turn.touch_edge(id);
         self.mark_online(turn, id);
     }

@@ -12,6 +12,7 @@ use tidegate_model::wire::{Fault, Origin, PlacementState};
 
 use crate::action::Phase;
 use crate::controller::{Controller, Edge, Key, Placement};
+use crate::full::queue_full;
 use crate::link::Unmanaged;
 use crate::record::{PlacementRecord, RuleRecord};
 use crate::view::{
@@ -154,13 +155,18 @@ impl Controller {
         let issue_reason = issue_reason(record);
         let run_reason =
             reported.and_then(|r| r.run.fault.as_ref()).map(|fault| fault_reason(fault, next_step));
+        let queue_full = reported.and_then(|r| queue_full(&r.run));
+        let full_reason = queue_full.as_ref().map(|full| full.reason.clone());
         let failed_now = issue_reason.clone().filter(|_| facts.issue == IssueState::Failed);
         Some(PlacementView {
             rule: record.name.clone(),
             rule_id: record.rule,
             edge: record.edge.clone(),
             issue_state: facts.issue,
-            reason: failed_now.or_else(|| run_reason.clone()).or_else(|| issue_reason.clone()),
+            reason: failed_now
+                .or_else(|| run_reason.clone())
+                .or(full_reason)
+                .or_else(|| issue_reason.clone()),
             issue_reason,
             run_state: run_state_of(record),
             run_reason,
@@ -179,6 +185,7 @@ impl Controller {
             last_known: reported.is_some() && !self.follows(edge),
             as_of: reported.map(|r| r.as_of),
             flapping: reported.and_then(|r| r.run.flapping),
+            queue_full,
             vars: record.vars.clone(),
             counters: reported.map(|r| r.counters.clone()),
             actions: if record.present { actions(&facts) } else { Vec::new() },
@@ -314,6 +321,8 @@ impl Controller {
                 *tally.issue.entry(issue).or_default() += 1;
                 *tally.run.entry(run_state_of(record)).or_default() += 1;
                 tally.pending += u32::from(issue != IssueState::Issued || queued);
+                let is_full = record.reported.as_ref().is_some_and(|r| r.run.queue_full.is_some());
+                tally.queue_full += u32::from(is_full);
             } else {
                 tally.pending += u32::from(record.operation.is_some());
             }
@@ -389,6 +398,7 @@ fn unmanaged_rule(rule: RuleId, told: &Unmanaged, last_known: bool) -> Unmanaged
         run_reason: run.fault.as_ref().map(|fault| fault_reason(fault, |_| next)),
         since: Some(run.since).filter(|since| since.0 > 0),
         last_known,
+        queue_full: queue_full(run),
     }
 }
 

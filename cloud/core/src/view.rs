@@ -16,6 +16,7 @@ use tidegate_model::time::Wall;
 use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{By, Counters, DesiredRun, Origin, PlacementState, StateReason};
 
+use crate::full::QueueFullView;
 use crate::record::RuleRecord;
 
 /// A moment as the API writes it: RFC 3339, UTC, milliseconds.
@@ -83,6 +84,8 @@ pub struct Tally {
     pub run: BTreeMap<RunState, u32>,
     /// Not issued, updates not issued, failed and queued.
     pub pending: u32,
+    /// Those whose queue is full and blocks, as last told.
+    pub queue_full: u32,
 }
 
 /// A failure or a fault, as people are shown it.
@@ -158,6 +161,9 @@ pub struct PlacementView {
     /// Changes of the run state within a minute, where they are too many to be told one by one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flapping: Option<u32>,
+    /// A queue is full and blocks, whatever the run state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_full: Option<QueueFullView>,
     /// Values of the rule's variables on this edge.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub vars: BTreeMap<String, String>,
@@ -280,6 +286,9 @@ pub struct UnmanagedRule {
     pub since: Option<Wall>,
     /// The edge is not reachable, or has not said since it came back that this is still so.
     pub last_known: bool,
+    /// A queue is full and blocks, whatever the run state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_full: Option<QueueFullView>,
 }
 
 /// Held edges that a summary names at the most.

@@ -190,6 +190,8 @@ fn states(all: &mut Registry, summary: &Summary) {
         issue.get_or_create(&vec![("issue_state", state.as_str())]).set(i64::from(known));
     }
     all.register("placements", "Placements by their issue state", issue);
+    let help = "Placements whose queue is full and makes whoever sends wait";
+    gauge(all, "placements_queue_full", help, count(summary.tally.queue_full));
     let run = Family::<Vec<(&str, &str)>, Gauge>::default();
     for state in RunState::ALL {
         let known = summary.tally.run.get(&state).copied().unwrap_or(0);

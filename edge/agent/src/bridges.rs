@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tidegate_edge_core::{BridgeEvent, Order};
+use tidegate_edge_core::{BridgeEvent, Order, QueuesFull};
 use tidegate_edge_queue::{Queue, QueueConfig, QueueError, Source, WhenFull};
 use tidegate_model::code::FaultCode;
 use tidegate_model::ids::RuleId;
@@ -263,6 +263,14 @@ impl Bridges {
         }
         counters.last_error = counters.last_error.or(last_error);
         Some(counters)
+    }
+
+    /// Whether the queues of a rule are full and make whoever sends wait.
+    pub fn full(&self, rule: RuleId) -> QueuesFull {
+        self.rules.get(&rule).map_or_else(QueuesFull::default, |entry| QueuesFull {
+            forwards: entry.outgoing.is_full(),
+            subscriptions: entry.incoming.is_full(),
+        })
     }
 
     /// Ends every bridge, at the same time.

@@ -118,6 +118,11 @@ fn render(status: &Status, rules: &Rules) -> Result<String, std::fmt::Error> {
     // The two are one thing: running means that the remote broker let the rule in, subscriptions and all.
     all.register("bridge_connected", "1: connected to the remote broker", states(|s| s == RunState::Running));
     all.register("rule_fault", "1: the rule wants to run and cannot", states(|s| s == RunState::PausedFault));
+    let full = Family::<RuleLabel, Gauge>::default();
+    for rule in &rules.items {
+        full.get_or_create(&label(rule)).set(i64::from(rule.run.queue_full.is_some()));
+    }
+    all.register("queue_full", "1: a queue of the rule is full, and whoever sends waits", full);
     let gauge = |of: fn(&RuleView) -> u64| {
         let family = Family::<RuleLabel, Gauge>::default();
         for rule in &rules.items {

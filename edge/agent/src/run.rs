@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tidegate_broker::{Broker, Health};
 use tidegate_edge_core::{Agent, BridgeEvent, Effect, Input, Output, ReplyId};
-use tidegate_model::ids::SessionId;
+use tidegate_model::ids::{RuleId, SessionId};
+use tidegate_model::wire::Counters;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -134,7 +135,11 @@ impl Gateway {
     /// What every rule has moved until now: before anything that may report a run state.
     pub(crate) fn sample(&self) -> Vec<Input> {
         let all = self.bridges.counters();
-        all.into_iter().map(|(rule, counters)| Input::Counters { rule, counters }).collect()
+        all.into_iter().map(|(rule, counters)| self.counted(rule, counters)).collect()
+    }
+
+    fn counted(&self, rule: RuleId, counters: Counters) -> Input {
+        Input::Counters { rule, counters, full: self.bridges.full(rule) }
     }
 
     fn on_cloud(&mut self, sid: SessionId, event: CloudEvent) -> Vec<Input> {
@@ -167,7 +172,7 @@ impl Gateway {
     }
 
     fn on_notice(&mut self, Notice { rule, order, event }: Notice) -> Vec<Input> {
-        let counters = self.bridges.counters_of(rule).map(|counters| Input::Counters { rule, counters });
+        let counters = self.bridges.counters_of(rule).map(|counters| self.counted(rule, counters));
         match &event {
             BridgeEvent::Running => {
                 tracing::info!(line.kind = "rule-state", rule.id = %rule, "the rule runs")

@@ -134,7 +134,7 @@ impl Agent {
             Input::OwnPresence(payload) => self.on_own_presence(&payload, &turn),
             Input::ControllerPresence(payload) => self.on_controller_presence(&payload, &turn),
             Input::Bridge { rule, order, event } => self.on_bridge(rule, order, event, &mut turn),
-            Input::Counters { rule, counters } => self.on_counters(rule, counters),
+            Input::Counters { rule, counters, full } => self.on_counters(rule, counters, full, &turn),
             Input::Local { rule, action, reply } => self.on_local(rule, action, reply, &mut turn),
             Input::RuleFiles { files, again } => self.on_rule_files(files, again, &mut turn),
             Input::ApplyRule { rule, reply } => self.on_apply_rule(&rule, reply, &mut turn),

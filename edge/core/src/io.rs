@@ -48,6 +48,8 @@ pub enum Input {
         rule: RuleId,
         /// Its counters.
         counters: Counters,
+        /// Whether its queues are full.
+        full: QueuesFull,
     },
     /// Somebody on site starts or stops a rule.
     Local {
@@ -104,6 +106,15 @@ pub enum BridgeEvent {
         /// Why, for people.
         detail: String,
     },
+}
+
+/// Which queues of a rule are full and block, so that whoever sends waits for its acknowledgement.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueuesFull {
+    /// That for what devices publish.
+    pub forwards: bool,
+    /// That for what the remote broker sends.
+    pub subscriptions: bool,
 }
 
 /// What somebody on site may do.

@@ -32,8 +32,8 @@ pub mod window;
 
 pub use agent::{Agent, Setup};
 pub use io::{
-    BridgeEvent, Effect, Input, Keeper, LocalAction, LocalAnswer, LocalRefusal, Order, Output, ReplyId,
-    RuleFile, SiteRule, Write,
+    BridgeEvent, Effect, Input, Keeper, LocalAction, LocalAnswer, LocalRefusal, Order, Output, QueuesFull,
+    ReplyId, RuleFile, SiteRule, Write,
 };
 pub use policy::Policy;
 pub use record::{Candidate, Held, Meta, OnSite, Outcome, RuleRecord, Snapshot, Tombstone, Withdrawn};

@@ -2,11 +2,13 @@
 
 use tidegate_model::ids::RuleId;
 use tidegate_model::placement::RunState;
-use tidegate_model::time::Monotonic;
-use tidegate_model::wire::{By, Counters, Fault, Report, RunReport, Up, one_line};
+use tidegate_model::time::{Monotonic, Now};
+use tidegate_model::wire::{By, Counters, Fault, QueueFull, Report, RunReport, Up, one_line};
 
 use crate::agent::{Agent, Turn};
-use crate::timing::{COUNTERS_EVERY_MS, REPORT_PAUSE_MS};
+use crate::io::QueuesFull;
+use crate::rules::Full;
+use crate::timing::{COUNTERS_EVERY_MS, REPORT_PAUSE_MS, ROOM_AFTER_MS};
 
 /// Transitions of one rule that one session cannot reach: after a jump of the epoch they go on above them.
 const TRANSITIONS_PER_EPOCH: u64 = 1 << 20;
@@ -33,7 +35,8 @@ impl Agent {
         }
         let fault = fault.map(|f| Fault { detail: one_line(&f.detail), ..f });
         let sequence = run.sequence.saturating_add(1);
-        *run = RunReport { sequence, state, fault, by, since: turn.now.wall, flapping: None };
+        *run =
+            RunReport { sequence, state, fault, by, since: turn.now.wall, flapping: None, queue_full: None };
         rule.voice.changed(turn.now.monotonic);
         turn.touch(id);
         turn.changed.insert(id);
@@ -85,18 +88,21 @@ impl Agent {
     pub(crate) fn run_report(&mut self, id: RuleId, turn: &Turn) -> RunReport {
         match self.rules.get_mut(&id) {
             Some(rule) => {
-                RunReport { flapping: rule.voice.flapping(turn.now.monotonic), ..rule.record.run.clone() }
+                let flapping = rule.voice.flapping(turn.now.monotonic);
+                let queue_full = rule.voice.full.map(|full| full.told);
+                RunReport { flapping, queue_full, ..rule.record.run.clone() }
             }
             None => self.tombstones.get(&id).map_or_else(RunReport::never_ran, |stone| stone.run.clone()),
         }
     }
 
-    /// Tells every rule whose newest transition the controller may not have.
+    /// Tells every rule whose newest transition the controller may not have, and those whose queue is full: a new session
+    /// begins without it.
     pub(crate) fn tell_unknown(&mut self, turn: &mut Turn) {
         let unknown: Vec<RuleId> = self
             .rules
             .iter()
-            .filter(|(_, r)| r.voice.known < r.record.run.sequence)
+            .filter(|(_, r)| r.voice.known < r.record.run.sequence || r.voice.full.is_some())
             .map(|(id, _)| *id)
             .collect();
         for id in unknown {
@@ -124,11 +130,16 @@ impl Agent {
         }
     }
 
-    /// A rule's counters, sampled by the shell.
-    pub(crate) fn on_counters(&mut self, id: RuleId, counters: Counters) {
-        if let Some(rule) = self.rules.get_mut(&id) {
-            let last_error = counters.last_error.map(|text| one_line(&text));
-            rule.voice.counters = Counters { last_error, ..counters };
+    /// A rule's counters and whether its queues are full, sampled by the shell.
+    pub(crate) fn on_counters(&mut self, id: RuleId, counters: Counters, full: QueuesFull, turn: &Turn) {
+        let Some(rule) = self.rules.get_mut(&id) else { return };
+        let voice = &mut rule.voice;
+        let last_error = counters.last_error.map(|text| one_line(&text));
+        voice.counters = Counters { last_error, ..counters };
+        let before = voice.full;
+        voice.full = full_now(before, full, turn.now);
+        if voice.full.map(|full| full.told) != before.map(|full| full.told) {
+            voice.due = Some(turn.now.monotonic);
         }
     }
 
@@ -153,5 +164,58 @@ impl Agent {
         let moved = rule.record.run.state == RunState::Running && voice.counters != voice.counters_told;
         let counters = moved.then(|| voice.told_at.unwrap_or_default().plus_ms(COUNTERS_EVERY_MS));
         [voice.due, counters].into_iter().flatten().min()
+    }
+}
+
+/// What is to be told of full queues after one more look at them.
+fn full_now(
+    before: Option<Full>,
+    QueuesFull { forwards, subscriptions }: QueuesFull,
+    now: Now,
+) -> Option<Full> {
+    let is_full = forwards || subscriptions;
+    match before {
+        None if !is_full => None,
+        None => {
+            let told = QueueFull { since: now.wall, forwards, subscriptions };
+            Some(Full { told, seen: now.monotonic })
+        }
+        Some(Full { told, .. }) if is_full => {
+            let forwards = told.forwards || forwards;
+            let subscriptions = told.subscriptions || subscriptions;
+            Some(Full { told: QueueFull { forwards, subscriptions, ..told }, seen: now.monotonic })
+        }
+        Some(full) => Some(full).filter(|full| full.seen.plus_ms(ROOM_AFTER_MS) > now.monotonic),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_model::time::Wall;
+
+    use super::*;
+
+    #[test]
+    fn a_queue_that_is_full_on_and_off_is_told_once_and_has_room_after_a_while() {
+        let now = |ms| Now { monotonic: Monotonic(ms), wall: Wall(1_000_000 + ms) };
+        let (none, out) = (QueuesFull::default(), QueuesFull { forwards: true, ..QueuesFull::default() });
+        let both = QueuesFull { forwards: true, subscriptions: true };
+        let told = |since: i64, forwards, subscriptions| {
+            Some(QueueFull { since: Wall(1_000_000 + since), forwards, subscriptions })
+        };
+        let mut full = None;
+        for (at, seen, expected) in [
+            (0, none, None),
+            (5_000, out, told(5_000, true, false)),
+            (10_000, none, told(5_000, true, false)),
+            (15_000, out, told(5_000, true, false)),
+            (20_000, both, told(5_000, true, true)),
+            (20_000 + ROOM_AFTER_MS - 1, none, told(5_000, true, true)),
+            (20_000 + ROOM_AFTER_MS, none, None),
+            (90_000, out, told(90_000, true, false)),
+        ] {
+            full = full_now(full, seen, now(at));
+            assert_eq!(full.map(|full| full.told), expected, "at {at}");
+        }
     }
 }

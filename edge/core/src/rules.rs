@@ -8,7 +8,7 @@ use tidegate_model::ids::MessageId;
 use tidegate_model::limits::FLAPPING_PER_MINUTE;
 use tidegate_model::rule::EdgeRule;
 use tidegate_model::time::Monotonic;
-use tidegate_model::wire::{By, Counters};
+use tidegate_model::wire::{By, Counters, QueueFull};
 
 use crate::io::Order;
 use crate::record::{Held, RuleRecord};
@@ -72,6 +72,17 @@ pub(crate) struct Voice {
     pub due: Option<Monotonic>,
     pub counters: Counters,
     pub counters_told: Counters,
+    /// A queue is full.
+    pub full: Option<Full>,
+}
+
+/// A queue of a rule that is full.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Full {
+    /// As it is told.
+    pub told: QueueFull,
+    /// When it was seen to be full last.
+    pub seen: Monotonic,
 }
 
 impl Rule {

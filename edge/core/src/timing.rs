@@ -15,6 +15,8 @@ pub(crate) const RESTART_FIRST_MS: i64 = 1_000;
 pub(crate) const RESTART_MAX_MS: i64 = 30_000;
 /// Least pause between two reports of one rule while it flaps.
 pub const REPORT_PAUSE_MS: i64 = 10_000;
+/// A queue that was full has room when it was not seen full for so long: one that is full on and off is told once.
+pub const ROOM_AFTER_MS: i64 = 30_000;
 /// Window over which changes of a run state are counted.
 pub(crate) const FLAPPING_WINDOW_MS: i64 = 60_000;
 /// Changed counters of a running rule are told this often.

@@ -97,7 +97,7 @@ impl Agent {
                 running: record.running(),
                 candidate: record.candidate.as_ref().map(|c| c.held.target),
                 run_desired: record.run_desired,
-                run: record.run.clone(),
+                run: RunReport { queue_full: rule.voice.full.map(|full| full.told), ..record.run.clone() },
                 last_code: record.outcome.as_ref().map(|o| o.code),
                 last_detail: record.outcome.as_ref().map(|o| o.detail.clone()).unwrap_or_default(),
                 counters: rule.voice.counters.clone(),

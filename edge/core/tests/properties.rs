@@ -7,7 +7,7 @@
 mod world;
 
 use proptest::prelude::*;
-use tidegate_edge_core::{Agent, BridgeEvent, Input, LocalAction, Order, ReplyId};
+use tidegate_edge_core::{Agent, BridgeEvent, Input, LocalAction, Order, QueuesFull, ReplyId};
 use tidegate_model::code::FaultCode;
 use tidegate_model::version::Generation;
 use tidegate_model::wire::{Counters, DesiredRun, Down, Fault, Ping, Set, Want};
@@ -120,7 +120,7 @@ fn take(w: &mut World, step: Step, orders: &mut Vec<Order>) {
         }
         Step::Counters(forwarded) => {
             let counters = Counters { forwarded, ..Counters::default() };
-            w.handle(Input::Counters { rule: RULE, counters });
+            w.handle(Input::Counters { rule: RULE, counters, full: QueuesFull::default() });
         }
         Step::Presence => w.handle(Input::OwnPresence(b"strange".to_vec())),
         Step::Garbage(bytes) => {

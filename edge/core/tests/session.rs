@@ -3,7 +3,7 @@
 #[allow(dead_code)] // each test file uses a part of it
 mod world;
 
-use tidegate_edge_core::{BridgeEvent, Effect, Input};
+use tidegate_edge_core::{BridgeEvent, Effect, Input, QueuesFull};
 use tidegate_model::code::FaultCode;
 use tidegate_model::ids::{MessageId, RuleId};
 use tidegate_model::limits::HELLO_EVERY_MS;
@@ -235,12 +235,54 @@ fn a_flapping_rule_is_told_with_a_count_and_never_too_often() {
 fn changed_counters_of_a_running_rule_are_told_every_30_s() {
     let mut w = World::running();
     let counters = |forwarded| Counters { forwarded, ..Counters::default() };
-    w.handle(Input::Counters { rule: RULE, counters: counters(5) });
+    w.handle(Input::Counters { rule: RULE, counters: counters(5), full: QueuesFull::default() });
     w.wait(30_000);
     assert_eq!(w.reports().len(), 1);
     assert_eq!((w.reports()[0].counters.forwarded, w.reports()[0].run.sequence), (5, 1));
     w.wait(60_000);
     assert_eq!(w.reports().len(), 1, "nothing moved, nothing to tell");
+}
+
+#[test]
+fn a_full_queue_is_told_at_once_beside_any_run_state_and_again_in_a_new_session() {
+    let full = |is_full| Input::Counters {
+        rule: RULE,
+        counters: Counters::default(),
+        full: QueuesFull { forwards: is_full, subscriptions: false },
+    };
+    let told = |w: &World| w.reports().last().and_then(|report| report.run.queue_full).map(|full| full.since);
+    let mut w = World::running();
+    let since = w.now.wall;
+    w.handle(full(true));
+    assert_eq!((w.reports().len(), told(&w)), (1, Some(since)), "it does not wait for the counters' time");
+    assert_eq!(w.reports()[0].run.state, RunState::Running, "it is no transition");
+    assert_eq!(w.reports()[0].run.sequence, 1);
+    w.wait(5_000);
+    w.handle(full(true));
+    w.wait(5_000);
+    w.handle(full(false));
+    assert_eq!(w.reports().len(), 1, "the same again is no news");
+    // A fault beside it is told with it.
+    w.fault(FaultCode::Tcp);
+    let last = w.reports().pop().unwrap();
+    assert_eq!(
+        (last.run.state, last.run.queue_full.map(|full| full.since)),
+        (RunState::PausedFault, Some(since))
+    );
+    // A controller that begins a session with us hears of it again, since it forgot it with the last one.
+    w.disconnect();
+    w.connect();
+    w.welcome(Want::None);
+    assert_eq!(told(&w), Some(since));
+    w.forget();
+    w.wait(30_000);
+    w.handle(full(false));
+    assert_eq!(
+        (w.reports().len(), told(&w)),
+        (1, None),
+        "room again is told as well, though the rule is paused"
+    );
+    assert!(w.disk.rules[&RULE].run.queue_full.is_none(), "it is not kept");
 }
 
 #[test]

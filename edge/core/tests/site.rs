@@ -4,8 +4,8 @@
 mod world;
 
 use tidegate_edge_core::{
-    BridgeEvent, Effect, FileTrouble, Input, LocalAction, LocalAnswer, LocalRefusal, ReplyId, RuleFile,
-    RuleView, Setup, SiteRule,
+    BridgeEvent, Effect, FileTrouble, Input, LocalAction, LocalAnswer, LocalRefusal, QueuesFull, ReplyId,
+    RuleFile, RuleView, Setup, SiteRule,
 };
 use tidegate_model::code::{Code, FaultCode};
 use tidegate_model::ids::{AccountId, EdgeId, RuleId, RuleName};
@@ -88,7 +88,11 @@ impl OnSite for World {
 
     fn queued(&mut self, name: &str, queued: u64) {
         let rule = id(self, name);
-        self.handle(Input::Counters { rule, counters: Counters { queued, ..Counters::default() } });
+        self.handle(Input::Counters {
+            rule,
+            counters: Counters { queued, ..Counters::default() },
+            full: QueuesFull::default(),
+        });
     }
 
     fn troubles(&self) -> Vec<(String, Code, Option<String>)> {

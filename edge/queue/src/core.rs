@@ -72,6 +72,7 @@ impl Core {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             committing: 0,
+            blocked: false,
             refused: false,
             expire_at_ms: Some(now_ms),
             signal: true,
@@ -160,6 +161,10 @@ impl Core {
     pub(crate) fn stats(&self) -> QueueStats {
         let state = self.state();
         state.catalog.stats(state.waiting.len() as u64 + state.committing)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.state().blocked
     }
 
     pub(crate) fn is_faulted(&self) -> bool {

@@ -129,6 +129,12 @@ impl Queue {
         self.inner.core.is_faulted()
     }
 
+    /// Records wait for room, and none may be dropped for them ([`crate::WhenFull::Block`]): who handed them over is not
+    /// acknowledged.
+    pub fn is_full(&self) -> bool {
+        self.inner.core.is_full()
+    }
+
     /// A snapshot of the counters. Looks at every segment: for people and reports, not for each message.
     pub fn stats(&self) -> QueueStats {
         self.inner.core.stats()

@@ -19,6 +19,8 @@ pub(crate) struct State {
     pub waiting_bytes: u64,
     /// Records of the batch that is being written.
     pub committing: u64,
+    /// When the writer last looked there was no room for the first that waits, nor may anything be dropped for it.
+    pub blocked: bool,
     /// Somebody was refused with `Full` and wants to hear of space.
     pub refused: bool,
     /// Drop what is too old at this wall clock.
@@ -51,6 +53,7 @@ impl State {
         if let Some(now_ms) = self.expire_at_ms.take() {
             return Plan::Expire(now_ms);
         }
+        self.blocked = false;
         let Some(first) = self.waiting.front().map(|waiting| waiting.record.disk_len()) else {
             return Plan::Idle;
         };
@@ -59,7 +62,10 @@ impl State {
             let size = self.catalog.config.segment_size().max(first + SEGMENT_HEADER);
             return match self.catalog.room_for(size) {
                 Room::Yes => Plan::Roll { base, size },
-                Room::Blocked => Plan::Idle,
+                Room::Blocked => {
+                    self.blocked = true;
+                    Plan::Idle
+                }
             };
         }
         let mut bytes = 0;

@@ -162,7 +162,7 @@ pub enum FaultCode {
     SubscribeRefused,
     /// The remote broker went silent.
     KeepAlive,
-    /// The queue is full and the rule's policy is to block.
+    /// The queue is full and the rule's policy is to block. It is told beside the run state and pauses nothing.
     QueueFull,
     /// The disk of the gateway fails or is full.
     Disk,

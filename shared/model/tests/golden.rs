@@ -15,8 +15,8 @@ use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{
     Ack, Ask, Attempt, Birth, By, Bye, Command, Config, ControllerPresence, Counters, DesiredRun, Down,
     Dropped, Envelope, Fault, Header, Heartbeat, Hello, HelloLimits, Inventory, InventoryItem, Origin, Ping,
-    PlacementState, Received, Report, RunReport, SecretValue, Set, SetResult, StateReason, Up, Want, Welcome,
-    Will,
+    PlacementState, QueueFull, Received, Report, RunReport, SecretValue, Set, SetResult, StateReason, Up,
+    Want, Welcome, Will,
 };
 use uuid::Uuid;
 
@@ -49,6 +49,7 @@ fn run() -> RunReport {
         by: By::Agent,
         since: Wall(AT),
         flapping: None,
+        queue_full: None,
     }
 }
 
@@ -169,6 +170,11 @@ fn every_message_is_read_from_its_golden_file() {
         let bytes = golden(message.kind(), &Envelope::down(header, &message).to_bytes());
         assert_eq!(Envelope::read_down(&bytes).unwrap(), (header, message));
     }
+    let full = QueueFull { since: Wall(AT - 1_000), forwards: true, subscriptions: false };
+    let run = RunReport { state: RunState::Running, fault: None, queue_full: Some(full), ..run() };
+    let report = Up::Report(Report { rule: rule(), run, counters: Counters::default(), skipped: 0 });
+    let bytes = golden("report-queue-full", &Envelope::up(header(9), &report).to_bytes());
+    assert_eq!(Envelope::read_up(&bytes).unwrap(), (header(9), report));
     for (name, alive) in [("controller", true), ("controller-gone", false)] {
         let presence = ControllerPresence { epoch: 17, version: "0.1.0".parse().unwrap(), alive };
         let bytes = golden(name, &serde_json::to_vec(&presence).unwrap());

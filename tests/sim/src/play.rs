@@ -239,7 +239,10 @@ impl World {
         let rules: Vec<_> = self.agents[agent].bridges.keys().copied().collect();
         for rule in rules {
             let counters = Counters { forwarded, ..Counters::default() };
-            self.edge_input(agent, edge::Input::Counters { rule, counters });
+            self.edge_input(
+                agent,
+                edge::Input::Counters { rule, counters, full: edge::QueuesFull::default() },
+            );
         }
     }
 

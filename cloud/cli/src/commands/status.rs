@@ -31,7 +31,7 @@ fn trouble(placement: &Placement) -> u8 {
     match (placement.issue_state, placement.run_state) {
         (IssueState::Failed, _) => 4,
         (_, RunState::PausedFault) => 3,
-        _ if placement.drift => 2,
+        _ if placement.drift || placement.queue_full.is_some() => 2,
         _ if placement.in_flight.is_some() => 1,
         (IssueState::UpdatesNotIssued | IssueState::NotIssued, _) => 1,
         (IssueState::Issued, RunState::Running | RunState::NotRunning | RunState::PausedManual) => 0,

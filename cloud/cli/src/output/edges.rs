@@ -107,6 +107,9 @@ fn unmanaged(out: &Out, now: Timestamp, rules: &[Unmanaged], wide: bool) -> Stri
     for (rule, reason) in rules.iter().filter_map(|rule| Some((rule, rule.run_reason.as_ref()?))) {
         text.push_str(&format!("\n{}: {}", name(rule), reason_text(reason)));
     }
+    for (rule, full) in rules.iter().filter_map(|rule| Some((rule, rule.queue_full.as_ref()?))) {
+        text.push_str(&format!("\n{}: {}", name(rule), reason_text(&full.reason)));
+    }
     text
 }
 

@@ -136,6 +136,10 @@ pub fn placements(out: &Out, now: Timestamp, placements: &[Placement], wide: boo
         if let Some(reason) = &p.run_reason {
             text.push_str(&format!("\n{name}: {}", reason_text(reason)));
         }
+        if let Some(full) = &p.queue_full {
+            let since = ago_or_dash(now, full.since.as_deref());
+            text.push_str(&format!("\n{name}: {} (since {since})", reason_text(&full.reason)));
+        }
         if p.run_state == RunState::PausedManual && p.run_by.as_deref() == Some("local") {
             let next = format!("tidegate start {} --edge {}", p.rule, p.edge);
             text.push_str(&format!("\n{name}: it was stopped on site. Next: {next}"));

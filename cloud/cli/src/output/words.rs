@@ -61,25 +61,31 @@ pub fn issue_cell(out: &Out, placement: &Placement) -> Cell {
 
 /// What the run column says: the state, marked where it is the last known one.
 pub fn run_text(placement: &Placement) -> String {
-    state_text(placement.run_state, placement.last_known && placement.edge_version.is_some())
+    let last_known = placement.last_known && placement.edge_version.is_some();
+    state_text(placement.run_state, placement.queue_full.is_some(), last_known)
 }
 
-fn state_text(state: RunState, last_known: bool) -> String {
-    if last_known { format!("{state} (last known)") } else { state.to_string() }
+fn state_text(state: RunState, is_full: bool, last_known: bool) -> String {
+    let full = if is_full { ", queue full" } else { "" };
+    let known = if last_known { " (last known)" } else { "" };
+    format!("{state}{full}{known}")
 }
 
 /// The run column.
 pub fn run_cell(out: &Out, placement: &Placement) -> Cell {
-    state_cell(out, placement.run_state, placement.last_known, &run_text(placement))
+    let shown = (placement.run_state, placement.queue_full.is_some(), placement.last_known);
+    state_cell(out, shown, &run_text(placement))
 }
 
 /// The run column of a rule that the cloud does not manage.
 pub fn unmanaged_run_cell(out: &Out, rule: &Unmanaged) -> Cell {
-    state_cell(out, rule.run_state, rule.last_known, &state_text(rule.run_state, rule.last_known))
+    let (state, is_full, last_known) = (rule.run_state, rule.queue_full.is_some(), rule.last_known);
+    state_cell(out, (state, is_full, last_known), &state_text(state, is_full, last_known))
 }
 
-fn state_cell(out: &Out, state: RunState, last_known: bool, text: &str) -> Cell {
+fn state_cell(out: &Out, (state, is_full, last_known): (RunState, bool, bool), text: &str) -> Cell {
     let (glyph, mood) = match state {
+        RunState::Running if is_full => ("▶", Mood::Warn),
         RunState::Running => ("▶", Mood::Good),
         RunState::PausedManual => ("⏸", Mood::Info),
         RunState::PausedFault => ("!", Mood::Bad),

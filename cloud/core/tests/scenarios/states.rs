@@ -7,7 +7,9 @@ use tidegate_model::ids::{RuleId, SessionId, StoreId};
 use tidegate_model::placement::{Action, IssueState, Link, RunState};
 use tidegate_model::rule::SecretInput;
 use tidegate_model::version::{Generation, RuleVersion};
-use tidegate_model::wire::{Birth, By, Config, Counters, DesiredRun, Fault, Origin, Report, RunReport, Up};
+use tidegate_model::wire::{
+    Birth, By, Config, Counters, DesiredRun, Fault, Origin, QueueFull, Report, RunReport, Up,
+};
 
 #[test]
 fn c01_issue_runs_and_c07_issued_means_that_the_edge_said_so() {
@@ -307,6 +309,48 @@ fn a_rule_of_the_site_is_shown_with_its_name_its_origin_and_its_run_state_and_ne
     assert_eq!(unmanaged(&world), None);
     world.connect();
     assert_eq!(unmanaged(&world), Some(Vec::new()));
+}
+
+#[test]
+fn a_full_queue_is_shown_beside_the_run_state_and_forgotten_with_the_session() {
+    let mut world = World::issued();
+    let (events, running) = (world.events, world.held.values().next().unwrap().run.clone());
+    let full = QueueFull { since: world.now.wall, forwards: true, subscriptions: false };
+    world.report(RunReport { queue_full: Some(full), ..running.clone() });
+    let view = world.view("up");
+    assert_eq!((view.run_state, view.run_reason), (RunState::Running, None), "it pauses nothing");
+    let shown = view.queue_full.clone().unwrap();
+    assert_eq!((shown.since, shown.forwards, shown.subscriptions), (full.since, true, false));
+    assert!(shown.reason.detail.contains("devices get no acknowledgement"), "{shown:?}");
+    assert_eq!(view.reason.map(|reason| reason.code).as_deref(), Some("QUEUE_FULL"));
+    assert_eq!(world.events, events + 1, "the watchers are told");
+    assert_eq!(world.controller.summary(world.now).tally.queue_full, 1);
+    // The fault of a paused rule matters more, and the advice is another.
+    let fault = Fault { code: FaultCode::Tcp, detail: "connection refused".into() };
+    let sequence = running.sequence + 1;
+    world.report(RunReport {
+        sequence,
+        state: RunState::PausedFault,
+        fault: Some(fault),
+        queue_full: Some(full),
+        ..running.clone()
+    });
+    let view = world.view("up");
+    assert_eq!(view.reason.map(|reason| reason.code).as_deref(), Some("TCP"));
+    assert!(view.queue_full.unwrap().reason.next.starts_with("mend the fault"));
+    // A restart of the controller keeps what was said last; a session of the edge that begins says it anew, or not.
+    world.restart();
+    assert!(world.view("up").queue_full.is_some() && world.view("up").last_known);
+    world.connect();
+    assert_eq!(world.view("up").queue_full, None);
+    let paused = world.held.values().next().unwrap().run.clone();
+    assert_eq!(paused.state, RunState::PausedFault);
+    world.report(paused.clone());
+    assert!(world.view("up").queue_full.is_some());
+    world.report(RunReport { queue_full: None, ..paused });
+    assert_eq!(world.view("up").queue_full, None);
+    assert_eq!(world.controller.summary(world.now).tally.queue_full, 0);
+    assert_eq!(world.view("up").run_state, RunState::PausedFault);
 }
 
 #[test]

@@ -370,8 +370,15 @@ impl World {
         detail: &str,
     ) -> Set {
         let sequence = self.held.get(&set.rule).map_or(0, |h| h.run.sequence) + 1;
-        let run =
-            RunReport { sequence, state, fault: None, by: By::Cloud, since: self.now.wall, flapping: None };
+        let run = RunReport {
+            sequence,
+            state,
+            fault: None,
+            by: By::Cloud,
+            since: self.now.wall,
+            flapping: None,
+            queue_full: None,
+        };
         self.answer_with(set, code, running, run, detail)
     }
 
@@ -412,7 +419,7 @@ impl World {
 
     pub fn run(&self, state: RunState, by: By) -> RunReport {
         let sequence = self.held.values().next().map_or(0, |h| h.run.sequence) + 1;
-        RunReport { sequence, state, fault: None, by, since: self.now.wall, flapping: None }
+        RunReport { sequence, state, fault: None, by, since: self.now.wall, flapping: None, queue_full: None }
     }
 }
 

@@ -118,7 +118,15 @@ fn reason(rule: &RuleView) -> String {
     let failed = rule.last_code.filter(|code| !code.is_success());
     let failed = failed.map(|code| format!("the last change failed with {code}: {}", rule.last_detail));
     let fault = rule.run.fault.as_ref().map(|fault| format!("{}: {}", fault.code, fault.detail));
-    [fault, failed].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    let full = rule.run.queue_full.map(|full| {
+        let who = match (full.forwards, full.subscriptions) {
+            (_, false) => "devices wait",
+            (false, true) => "the remote broker waits",
+            (true, true) => "devices and the remote broker wait",
+        };
+        format!("QUEUE_FULL: the queue is full, {who} for their acknowledgement")
+    });
+    [fault, full, failed].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 fn status_words(status: &Status) -> String {

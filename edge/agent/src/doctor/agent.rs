@@ -239,6 +239,10 @@ pub(super) fn queues(rules: &[RuleView]) -> Vec<Check> {
             };
             lines.push(Check::warn(NAME, why, fix));
         }
+        if run.queue_full.is_some() {
+            let why = format!("{name}: QUEUE_FULL: the queue is full, and whoever sends waits");
+            lines.push(Check::bad(NAME, why, mend(FaultCode::QueueFull)));
+        }
         let lost: Vec<String> = counters
             .dropped
             .0
@@ -297,7 +301,7 @@ mod tests {
     use tidegate_model::ids::{RuleId, RuleName, SessionId, StoreId};
     use tidegate_model::time::Wall;
     use tidegate_model::version::Generation;
-    use tidegate_model::wire::{By, Counters, DesiredRun, Dropped, Fault, Origin, RunReport};
+    use tidegate_model::wire::{By, Counters, DesiredRun, Dropped, Fault, Origin, QueueFull, RunReport};
 
     fn config(name: &str) -> AgentConfig {
         let given = crate::settings::Flags {
@@ -335,7 +339,15 @@ mod tests {
             running: None,
             candidate: None,
             run_desired: DesiredRun::Running,
-            run: RunReport { sequence: 1, state, fault: None, by: By::Agent, since: Wall(0), flapping: None },
+            run: RunReport {
+                sequence: 1,
+                state,
+                fault: None,
+                by: By::Agent,
+                since: Wall(0),
+                flapping: None,
+                queue_full: None,
+            },
             last_code: Some(Code::Ok),
             last_detail: String::new(),
             counters: Counters::default(),
@@ -466,6 +478,9 @@ mod tests {
             ..rule("a", RunState::Running)
         };
         assert!(queues(&[lossy])[0].why.ends_with("(full: 2)"));
+        let mut full = rule("a", RunState::Running);
+        full.run.queue_full = Some(QueueFull { since: Wall(1), forwards: true, subscriptions: false });
+        assert_eq!(results(&queues(&[full])), [Outcome::Bad]);
     }
 
     #[test]

@@ -126,6 +126,15 @@ fn many_appends_share_a_commit() {
     assert!(queue.stats().commits_total < 2000, "{} commits", queue.stats().commits_total);
 }
 
+/// Waits until the writer has looked.
+fn until(holds: impl Fn() -> bool) {
+    let began = std::time::Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < DEADLINE, "it never is so");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn a_blocking_queue_holds_records_back_until_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
@@ -139,6 +148,7 @@ fn a_blocking_queue_holds_records_back_until_there_is_room() {
     let taken = 24;
     for id in 1..=taken {
         put(&queue, id);
+        assert!(!queue.is_full(), "nobody waits");
     }
     let parked = send(&queue, record(taken + 1, 100));
     let second = send(&queue, record(taken + 2, 100));
@@ -146,11 +156,13 @@ fn a_blocking_queue_holds_records_back_until_there_is_room() {
     assert!(matches!(refused.recv_timeout(DEADLINE).unwrap(), Err(AppendError::Full)));
     assert!(!queue.has_room(100));
     assert_eq!(queue.stats().dropped.total(), 0, "QoS 1 stays with its sender");
+    until(|| queue.is_full());
     queue.release(taken);
     assert_eq!(parked.recv_timeout(DEADLINE).unwrap().unwrap(), taken + 1);
     assert_eq!(second.recv_timeout(DEADLINE).unwrap().unwrap(), taken + 2);
     spaces.recv_timeout(DEADLINE).unwrap();
     assert!(queue.has_room(100));
+    until(|| !queue.is_full());
 }
 
 #[test]
@@ -174,6 +186,7 @@ fn dropping_the_oldest_is_counted_and_the_reader_jumps() {
     let queue = open(dir.path(), small(WhenFull::DropOldest, 4096));
     for id in 1..=100 {
         put(&queue, id);
+        assert!(!queue.is_full(), "who drops makes nobody wait");
     }
     let left = ids(&queue, 1);
     assert_eq!(left.last(), Some(&100));

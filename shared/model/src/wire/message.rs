@@ -375,6 +375,20 @@ pub struct RunReport {
     /// Changes within the last minute, where they are too many to be told one by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flapping: Option<u32>,
+    /// A queue of the rule is full and blocks (`when_full = "block"`), whatever the state. It is no transition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_full: Option<QueueFull>,
+}
+
+/// A full queue: whoever sends gets no acknowledgement until there is room. Nothing is lost by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueFull {
+    /// Since when, by the edge's wall clock.
+    pub since: Wall,
+    /// What devices publish waits.
+    pub forwards: bool,
+    /// What the remote broker sends waits.
+    pub subscriptions: bool,
 }
 
 impl RunReport {
@@ -395,6 +409,7 @@ impl RunReport {
             by: By::Cloud,
             since: Wall(0),
             flapping: None,
+            queue_full: None,
         }
     }
 }

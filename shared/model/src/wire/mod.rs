@@ -17,8 +17,8 @@ pub use control::{
 pub use envelope::{Envelope, Header, WireError};
 pub use message::{
     Attempt, Birth, By, Bye, Config, ControllerPresence, Counters, DesiredRun, Down, Dropped, Fault,
-    Heartbeat, Hello, HelloLimits, Inventory, InventoryItem, Origin, Ping, Received, Report, RunReport,
-    SecretValue, Set, SetResult, Transition, Up, Want, Welcome, Will, root,
+    Heartbeat, Hello, HelloLimits, Inventory, InventoryItem, Origin, Ping, QueueFull, Received, Report,
+    RunReport, SecretValue, Set, SetResult, Transition, Up, Want, Welcome, Will, root,
 };
 pub use told::one_line;
 pub use topics::{EdgeTopic, Topics};

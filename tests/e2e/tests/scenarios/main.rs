@@ -14,6 +14,7 @@ mod every_write;
 mod external_cloud;
 mod external_local;
 mod flow;
+mod full_queue;
 mod lists;
 mod migrate;
 mod mqtt_control;

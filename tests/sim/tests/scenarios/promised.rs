@@ -1,11 +1,11 @@
 //! What the protocol promises, played out by hand and looked at in between.
 
 use tidegate_cloud_core::{PlacementView, Request, WhenOffline};
-use tidegate_edge_core::{Input, LocalAction, ReplyId, RuleFile, SiteRule};
+use tidegate_edge_core::{Input, LocalAction, QueuesFull, ReplyId, RuleFile, SiteRule};
 use tidegate_model::limits::HELLO_EVERY_MS;
 use tidegate_model::placement::{Action, IssueState, Link, Role, RunState};
 use tidegate_model::rule::{Format, Limits, parse};
-use tidegate_model::wire::{DesiredRun, Origin};
+use tidegate_model::wire::{Counters, DesiredRun, Origin};
 use tidegate_sim::operator::{edge_id, rule_name};
 use tidegate_sim::step::{Moment, Password, Step};
 use tidegate_sim::words::Shape;
@@ -351,5 +351,32 @@ fn m1_a_rule_of_the_site_is_told_to_the_cloud_and_left_alone_there() {
     world.edge_input(0, Input::RuleFiles { files: Vec::new(), again: false });
     world.pass(30_000);
     assert_eq!(unmanaged(&world), []);
+    settles(&mut world);
+}
+
+#[test]
+fn a_full_queue_is_shown_while_it_is_full_whatever_breaks_meanwhile() {
+    let mut world = running(9);
+    let rule = *world.agents[0].disk.rules.keys().next().expect("a rule is there");
+    let look = |world: &mut World, is_full: bool| {
+        let full = QueuesFull { forwards: is_full, subscriptions: false };
+        world.edge_input(0, Input::Counters { rule, counters: Counters::default(), full });
+        world.pass(5_000);
+    };
+    look(&mut world, true);
+    assert!(view(&world).queue_full.is_some());
+    assert_eq!(view(&world).run_state, RunState::Running);
+    // The controller dies, then the cable breaks: it is still shown when both are back.
+    world.kill_cloud(1_000);
+    world.seats[0].cut_until = world.time + 20_000;
+    for _ in 0..12 {
+        look(&mut world, true);
+    }
+    assert!(view(&world).queue_full.is_some());
+    // The agent dies, and its new process finds room.
+    world.kill_edge(0, Some(1_000));
+    world.pass(30_000);
+    look(&mut world, false);
+    assert_eq!(view(&world).queue_full, None);
     settles(&mut world);
 }

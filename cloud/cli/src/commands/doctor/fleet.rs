@@ -75,6 +75,11 @@ pub(super) fn pending(placements: &[Placement], checks: &mut Vec<Check>) {
     if all > NAMED {
         checks.push(Check::bad("placement", format!("{} more have failed", all - NAMED), "tidegate status"));
     }
+    for (p, full) in placements.iter().filter_map(|p| Some((p, p.queue_full.as_ref()?))).take(NAMED) {
+        fine = false;
+        let why = format!("{}: {} ({})", shown(p), full.reason.detail, full.reason.code);
+        checks.push(Check::warn("placement", why, full.reason.next.clone()));
+    }
     let open: Vec<String> = placements
         .iter()
         .filter(|p| matches!(p.issue_state, IssueState::NotIssued | IssueState::UpdatesNotIssued))

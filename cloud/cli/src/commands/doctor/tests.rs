@@ -325,6 +325,13 @@ fn placements_that_failed_have_a_fault_or_wait() {
     assert_eq!(lines.len(), 6, "five by name, and how many more");
     assert_eq!((lines[5].1.as_str(), lines[5].2.as_str()), ("2 more have failed", "tidegate status"));
 
+    let mut full = aligned.clone();
+    let reason =
+        json!({ "code": "QUEUE_FULL", "detail": "the queue is full", "next": "give it a larger one" });
+    full["queue_full"] = json!({ "since": "2026-01-01T00:00:00Z", "reason": reason });
+    let (result, why, _) = one(&pending(vec![full]), "placement");
+    assert_eq!((result, why.as_str()), (Outcome::Warn, "a/gw-1: the queue is full (QUEUE_FULL)"));
+
     let waiting = vec![
         aligned,
         placement("b", "not_issued", "not_running", Value::Null),

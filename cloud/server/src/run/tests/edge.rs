@@ -195,8 +195,15 @@ impl Edge {
     pub(super) async fn applied(&mut self, set: &Set) {
         self.say(EdgeTopic::Up, &Up::Received(Received { rule: set.rule, generation: set.generation })).await;
         let state = RunState::Running;
-        let run =
-            RunReport { sequence: 1, state, fault: None, by: By::Cloud, since: Wall(1), flapping: None };
+        let run = RunReport {
+            sequence: 1,
+            state,
+            fault: None,
+            by: By::Cloud,
+            since: Wall(1),
+            flapping: None,
+            queue_full: None,
+        };
         let result = SetResult {
             rule: set.rule,
             generation: set.generation,
