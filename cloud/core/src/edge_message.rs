@@ -207,40 +207,25 @@ impl Controller {
         };
         reported.counters = report.counters;
         // What is said later in a session is newer; under the same number it is another only where the disk was restored.
-        let same = report.run.transition() == reported.run.transition();
-        if same && report.run.queue_full != reported.run.queue_full {
-            reported.as_of = turn.now.wall;
-            reported.run.queue_full = report.run.queue_full;
-            let (name, edge) = (record.name.clone(), record.edge.clone());
-            turn.touch(key);
-            turn.tell_placement(&name, &edge, format!("{name} on {edge}: {}", full::words(&report.run)));
-            return;
-        }
-        if report.run.sequence < reported.run.sequence || same {
+        if report.run.sequence < reported.run.sequence || report.run == reported.run {
             return;
         }
         reported.as_of = turn.now.wall;
-        reported.run = report.run;
+        let known = std::mem::replace(&mut reported.run, report.run.clone());
         let (name, edge) = (record.name.clone(), record.edge.clone());
-        let text = run_text(name.as_str(), &edge, &record.reported.as_ref().expect("it was there above").run);
         follow_local(record);
         turn.touch(key);
-        turn.tell_placement(&name, &edge, text);
+        turn.tell_placement(&name, &edge, change_text(name.as_str(), &edge, &known, &report.run));
     }
 
     /// The same of a rule that the cloud does not manage; whether it is one.
     fn report_unmanaged(&mut self, turn: &mut Turn, id: &EdgeId, report: &Report) -> bool {
         let told = self.edge_mut(id).live.unmanaged.as_mut().and_then(|told| told.get_mut(&report.rule));
         let Some(told) = told else { return false };
-        let changed = told.run.transition() != report.run.transition();
-        let full_changed = told.run.queue_full != report.run.queue_full;
-        told.run = report.run.clone();
-        if changed || full_changed {
+        let known = std::mem::replace(&mut told.run, report.run.clone());
+        if known != report.run {
             let name = told.name.as_ref().map_or_else(|| report.rule.to_string(), ToString::to_string);
-            let text = match changed {
-                true => run_text(&name, id, &report.run),
-                false => format!("{name} on {id}: {}", full::words(&report.run)),
-            };
+            let text = change_text(&name, id, &known, &report.run);
             turn.tell_edge(id, format!("{text} (not managed here)"));
         }
         true
@@ -270,7 +255,7 @@ impl Controller {
         });
         let text = newer.then(|| run_text(record.name.as_str(), &record.edge, &run));
         let run = match known {
-            Some(known) if !newer => RunReport { queue_full: run.queue_full, ..known.run },
+            Some(known) if known.run.sequence > run.sequence => known.run,
             Some(_) | None => run,
         };
         record.committed = match running {
@@ -320,6 +305,15 @@ pub(crate) fn follow_local(record: &mut PlacementRecord) {
         (RunState::PausedManual | RunState::NotRunning, By::Local) => DesiredRun::Stopped,
         (RunState::PausedManual | RunState::NotRunning, By::Cloud | By::Agent) => record.run,
     };
+}
+
+/// What a report changed, in words.
+fn change_text(name: &str, edge: &EdgeId, known: &RunReport, run: &RunReport) -> String {
+    if known.transition() == run.transition() && known.queue_full != run.queue_full {
+        format!("{name} on {edge}: {}", full::words(run))
+    } else {
+        run_text(name, edge, run)
+    }
 }
 
 fn run_text(name: &str, edge: &EdgeId, run: &RunReport) -> String {

@@ -24,7 +24,7 @@ use tidegate_model::time::Monotonic;
 use tidegate_model::version::Generation;
 use tidegate_model::wire::{Down, Envelope, Header, Origin, Ping, RunReport};
 
-use crate::controller::{Controller, Edge, Turn};
+use crate::controller::{Controller, Edge, Placement, Turn};
 use crate::io::Effect;
 use crate::reconcile::Collected;
 use crate::timers::TimerKey;
@@ -247,11 +247,13 @@ impl Controller {
                 turn.touch(&key);
             }
         }
-        // It is no part of what the roots compare: a session that begins tells it anew.
+        // They are no part of what the roots compare: a session that begins tells them anew.
         for key in self.keys_of_edge(id) {
-            if let Some(reported) = &mut self.placement_mut(&key).record.reported
-                && reported.run.queue_full.take().is_some()
-            {
+            let Placement { record, .. } = self.placement_mut(&key);
+            let run = record.reported.as_ref().map(|reported| &reported.run);
+            if run.is_some_and(|run| run.queue_full.is_some() || run.flapping.is_some()) {
+                let run = &mut record.reported.as_mut().expect("it was there above").run;
+                (run.queue_full, run.flapping) = (None, None);
                 turn.touch(&key);
             }
         }

@@ -7,15 +7,15 @@ use tidegate_model::wire::{By, Counters, Fault, QueueFull, Report, RunReport, Up
 
 use crate::agent::{Agent, Turn};
 use crate::io::QueuesFull;
-use crate::rules::Full;
-use crate::timing::{COUNTERS_EVERY_MS, REPORT_PAUSE_MS, ROOM_AFTER_MS};
+use crate::rules::{Full, Rule};
+use crate::timing::{COUNTERS_EVERY_MS, ROOM_AFTER_MS};
 
 /// Transitions of one rule that one session cannot reach: after a jump of the epoch they go on above them.
 const TRANSITIONS_PER_EPOCH: u64 = 1 << 20;
 
 impl Agent {
     /// The rule is now in this state. The same state and fault code again is no transition, unless somebody on site is
-    /// the first to want it so.
+    /// the first to want it so; another detail of the same fault is told, but not more often than every 10 s.
     pub(crate) fn transition(
         &mut self,
         id: RuleId,
@@ -26,14 +26,19 @@ impl Agent {
     ) {
         let Some(rule) = self.rules.get_mut(&id) else { return };
         let run = &mut rule.record.run;
+        let fault = fault.map(|f| Fault { detail: one_line(&f.detail), ..f });
         let is_told = by != By::Local || run.by == By::Local;
         if is_told
             && run.state == state
             && run.fault.as_ref().map(|f| f.code) == fault.as_ref().map(|f| f.code)
         {
+            if run.fault != fault {
+                run.fault = fault;
+                rule.voice.tell_at(rule.voice.not_before(turn.now.monotonic));
+                turn.touch(id);
+            }
             return;
         }
-        let fault = fault.map(|f| Fault { detail: one_line(&f.detail), ..f });
         let sequence = run.sequence.saturating_add(1);
         *run =
             RunReport { sequence, state, fault, by, since: turn.now.wall, flapping: None, queue_full: None };
@@ -50,9 +55,9 @@ impl Agent {
             if rule.record.told == rule.record.run.sequence {
                 continue;
             }
-            let flapping = rule.voice.flapping(now).is_some();
-            match rule.voice.told_at.map(|at| at.plus_ms(REPORT_PAUSE_MS)) {
-                Some(next) if flapping && next > now => rule.voice.due = Some(next),
+            let next = rule.voice.not_before(now);
+            match rule.voice.flapping(now) {
+                Some(_) if next > now => rule.voice.tell_at(next),
                 Some(_) | None => self.tell(id, turn),
             }
         }
@@ -76,8 +81,9 @@ impl Agent {
     /// A message with the newest state of the rule was said.
     pub(crate) fn mark_told(&mut self, id: RuleId, turn: &mut Turn) {
         let Some(rule) = self.rules.get_mut(&id) else { return };
-        rule.voice.told_at = Some(turn.now.monotonic);
-        rule.voice.due = None;
+        let now = turn.now.monotonic;
+        rule.voice.told_at = Some(now);
+        rule.voice.due = rule.voice.calm_at(now);
         if rule.record.told != rule.record.run.sequence {
             rule.record.told = rule.record.run.sequence;
             turn.touch(id);
@@ -85,8 +91,8 @@ impl Agent {
     }
 
     /// The run state as it is told: what is on disk, and whether it flaps.
-    pub(crate) fn run_report(&mut self, id: RuleId, turn: &Turn) -> RunReport {
-        match self.rules.get_mut(&id) {
+    pub(crate) fn run_report(&self, id: RuleId, turn: &Turn) -> RunReport {
+        match self.rules.get(&id) {
             Some(rule) => {
                 let flapping = rule.voice.flapping(turn.now.monotonic);
                 let queue_full = rule.voice.full.map(|full| full.told);
@@ -96,13 +102,16 @@ impl Agent {
         }
     }
 
-    /// Tells every rule whose newest transition the controller may not have, and those whose queue is full: a new session
-    /// begins without it.
+    /// Tells every rule whose newest transition the controller may not have, and those that flap or whose queue is full: a
+    /// new session begins without it.
     pub(crate) fn tell_unknown(&mut self, turn: &mut Turn) {
+        let now = turn.now.monotonic;
         let unknown: Vec<RuleId> = self
             .rules
             .iter()
-            .filter(|(_, r)| r.voice.known < r.record.run.sequence || r.voice.full.is_some())
+            .filter(|(_, Rule { record, voice, .. })| {
+                voice.known < record.run.sequence || voice.full.is_some() || voice.flapping(now).is_some()
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in unknown {
@@ -139,7 +148,7 @@ impl Agent {
         let before = voice.full;
         voice.full = full_now(before, full, turn.now);
         if voice.full.map(|full| full.told) != before.map(|full| full.told) {
-            voice.due = Some(turn.now.monotonic);
+            voice.tell_at(turn.now.monotonic);
         }
     }
 

@@ -12,7 +12,7 @@ use tidegate_model::wire::{By, Counters, QueueFull};
 
 use crate::io::Order;
 use crate::record::{Held, RuleRecord};
-use crate::timing::FLAPPING_WINDOW_MS;
+use crate::timing::{FLAPPING_WINDOW_MS, REPORT_PAUSE_MS};
 use crate::trial::Trial;
 
 /// Changes of a run state that are remembered at the most; more in a minute are told as this many.
@@ -68,7 +68,8 @@ pub(crate) struct Voice {
     /// Number of the transition that the controller is known to have.
     pub known: u64,
     pub told_at: Option<Monotonic>,
-    /// A report that waits because the rule flaps.
+    /// The next report without a transition: one that waits because the rule flaps, that it does not any more, another detail
+    /// of its fault, a full queue.
     pub due: Option<Monotonic>,
     pub counters: Counters,
     pub counters_told: Counters,
@@ -145,12 +146,26 @@ impl Voice {
     }
 
     /// How many changes there were within the last minute, where they are too many to be told one by one.
-    pub fn flapping(&mut self, now: Monotonic) -> Option<u32> {
-        while self.changes.front().is_some_and(|at| at.plus_ms(FLAPPING_WINDOW_MS) <= now) {
-            self.changes.pop_front();
-        }
-        let count = self.changes.len();
+    pub fn flapping(&self, now: Monotonic) -> Option<u32> {
+        let past = self.changes.partition_point(|at| at.plus_ms(FLAPPING_WINDOW_MS) <= now);
+        let count = self.changes.len() - past;
         (count > FLAPPING_PER_MINUTE).then(|| u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
+    /// When a rule that flaps has changed so seldom for a minute that it does not any more; `None`: it does not flap.
+    pub fn calm_at(&self, now: Monotonic) -> Option<Monotonic> {
+        self.flapping(now)?;
+        self.changes.iter().rev().nth(FLAPPING_PER_MINUTE).map(|at| at.plus_ms(FLAPPING_WINDOW_MS))
+    }
+
+    /// Tells it at this moment at the latest.
+    pub fn tell_at(&mut self, at: Monotonic) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    /// When what changes all the time may be told next: now, or [`REPORT_PAUSE_MS`] after the last report.
+    pub fn not_before(&self, now: Monotonic) -> Monotonic {
+        self.told_at.map_or(now, |at| at.plus_ms(REPORT_PAUSE_MS)).max(now)
     }
 }
 
@@ -167,6 +182,11 @@ mod tests {
         assert_eq!(voice.flapping(Monotonic(6_000)), None);
         voice.changed(Monotonic(6_000));
         assert_eq!(voice.flapping(Monotonic(6_000)), Some(7));
+        assert_eq!(
+            voice.calm_at(Monotonic(6_000)),
+            Some(Monotonic(60_000)),
+            "six were within the last minute then"
+        );
         assert_eq!(voice.flapping(Monotonic(61_000)), None);
         for _ in 0..10_000 {
             voice.changed(Monotonic(70_000));

@@ -9,7 +9,7 @@ use tidegate_model::ids::{MessageId, RuleId};
 use tidegate_model::limits::HELLO_EVERY_MS;
 use tidegate_model::placement::RunState;
 use tidegate_model::wire::{
-    Counters, DesiredRun, Down, Envelope, Header, Inventory, Ping, Set, Up, Want, Welcome,
+    Counters, DesiredRun, Down, Envelope, Fault, Header, Inventory, Ping, Set, Up, Want, Welcome,
 };
 use uuid::Uuid;
 use world::{RULE, World, removal, set, setup, wanted};
@@ -110,6 +110,24 @@ fn messages_for_other_sessions_from_old_controllers_and_copies_have_no_effect() 
     assert_eq!(w.kinds().iter().filter(|kind| **kind == "pong").count(), 1);
     let drops = w.agent.drops();
     assert_eq!((drops.repeated, drops.stale_controller, drops.stale_session, drops.unreadable), (1, 1, 1, 1));
+}
+
+#[test]
+fn what_cannot_be_read_makes_no_edge_obey_a_higher_epoch() {
+    let mut w = World::welcomed();
+    let strange = |w: &mut World| {
+        let ping = String::from_utf8(w.payload(&Down::Ping(Ping { nonce: 1 }), None)).unwrap();
+        w.handle(Input::Down(ping.replace("\"ping\"", "\"strange\"").into_bytes()));
+    };
+    let epoch = w.ce;
+    strange(&mut w);
+    w.ce = u64::MAX;
+    strange(&mut w);
+    assert_eq!((w.disk.meta.highest_ce, w.agent.drops().unreadable), (epoch, 2));
+    w.ce = epoch;
+    w.down_sq = 1;
+    w.down(&Down::Ping(Ping { nonce: 2 }), None);
+    assert_eq!(w.agent.drops().gaps, 0, "what cannot be read counts in the epoch that is obeyed");
 }
 
 #[test]
@@ -229,6 +247,43 @@ fn a_flapping_rule_is_told_with_a_count_and_never_too_often() {
     assert!(last.run.flapping.is_some_and(|n| n > 30), "{:?}", last.run.flapping);
     let skipped: u64 = w.reports().iter().map(|r| r.skipped + 1).sum();
     assert_eq!(skipped, last.run.sequence - 1, "every transition is told or counted");
+    // It calms down, and that is told as well; a session that begins before is told that it flaps.
+    w.disconnect();
+    w.connect();
+    w.welcome(Want::None);
+    assert!(w.reports().last().unwrap().run.flapping.is_some());
+    w.wait(60_000);
+    let calm = w.reports().pop().unwrap().run;
+    assert_eq!((calm.flapping, calm.transition()), (None, last.run.transition()));
+    w.forget();
+    w.wait(60_000);
+    assert_eq!(w.reports(), []);
+}
+
+#[test]
+fn another_reason_for_the_same_fault_is_told_but_not_all_the_time() {
+    let mut w = World::running();
+    let fault = |w: &mut World, detail: &str| {
+        w.bridge(BridgeEvent::Faulted(Fault { code: FaultCode::Tcp, detail: detail.into() }));
+    };
+    let told = |w: &World| {
+        let reports = w.reports();
+        let details =
+            reports.into_iter().map(|report| (report.run.sequence, report.run.fault.unwrap().detail));
+        details.collect::<Vec<_>>()
+    };
+    fault(&mut w, "connection refused");
+    fault(&mut w, "connection refused");
+    for attempt in 0..90 {
+        w.wait(100);
+        fault(&mut w, &format!("no route to host, attempt {attempt}"));
+    }
+    assert_eq!(told(&w), [(2, "connection refused".to_owned())]);
+    w.wait(1_000);
+    assert_eq!(told(&w).last(), Some(&(2, "no route to host, attempt 89".to_owned())), "no transition");
+    assert_eq!(told(&w).len(), 2);
+    w.wait(60_000);
+    assert_eq!(told(&w).len(), 2, "nothing else to tell");
 }
 
 #[test]

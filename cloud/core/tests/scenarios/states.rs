@@ -312,6 +312,33 @@ fn a_rule_of_the_site_is_shown_with_its_name_its_origin_and_its_run_state_and_ne
 }
 
 #[test]
+fn another_reason_for_the_same_fault_is_shown_and_flapping_ends_without_a_transition() {
+    let mut world = World::issued();
+    let running = world.held.values().next().unwrap().run.clone();
+    let fault = |detail: &str| RunReport {
+        sequence: running.sequence + 1,
+        state: RunState::PausedFault,
+        fault: Some(Fault { code: FaultCode::Tcp, detail: detail.into() }),
+        ..running.clone()
+    };
+    let shown = |world: &World| world.view("up").run_reason.map(|reason| reason.detail);
+    world.report(RunReport { flapping: Some(9), ..fault("connection refused") });
+    assert_eq!((shown(&world).as_deref(), world.view("up").flapping), (Some("connection refused"), Some(9)));
+    let events = world.events;
+    world.report(fault("no route to host"));
+    assert_eq!((shown(&world).as_deref(), world.view("up").flapping), (Some("no route to host"), None));
+    assert_eq!(world.events, events + 1, "the watchers are told");
+    world.report(fault("no route to host"));
+    assert_eq!(world.events, events + 1, "the same again is no news");
+    world.report(RunReport { sequence: running.sequence, ..fault("late") });
+    assert_eq!(shown(&world).as_deref(), Some("no route to host"), "an older transition is ignored");
+    // A session that begins says whether it still flaps.
+    world.report(RunReport { flapping: Some(9), ..fault("no route to host") });
+    world.connect();
+    assert_eq!((shown(&world).as_deref(), world.view("up").flapping), (Some("no route to host"), None));
+}
+
+#[test]
 fn a_full_queue_is_shown_beside_the_run_state_and_forgotten_with_the_session() {
     let mut world = World::issued();
     let (events, running) = (world.events, world.held.values().next().unwrap().run.clone());

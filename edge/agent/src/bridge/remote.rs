@@ -185,10 +185,10 @@ impl Reporter {
         self.outgoing.is_faulted() || self.incoming.is_faulted()
     }
 
-    /// Sends an event, unless it is what was said last. The detail of a fault alone is no news.
+    /// Sends an event, unless it is what was said last.
     async fn say(&mut self, event: BridgeEvent) {
         let order = self.order;
-        if self.said.as_ref().is_some_and(|(said, last)| *said == order && same(last, &event)) {
+        if self.said.as_ref().is_some_and(|(said, last)| *said == order && *last == event) {
             return;
         }
         self.said = Some((order, event.clone()));
@@ -197,16 +197,5 @@ impl Reporter {
             _ = self.events.send(Notice { rule: self.rule, order, event }) => {}
             () = self.cancel.cancelled() => {}
         }
-    }
-}
-
-fn same(last: &BridgeEvent, event: &BridgeEvent) -> bool {
-    match (last, event) {
-        (BridgeEvent::Faulted(last), BridgeEvent::Faulted(fault)) => last.code == fault.code,
-        (BridgeEvent::Running, BridgeEvent::Running) => true,
-        (
-            BridgeEvent::Running | BridgeEvent::Faulted(_) | BridgeEvent::Ended { .. },
-            BridgeEvent::Running | BridgeEvent::Faulted(_) | BridgeEvent::Ended { .. },
-        ) => false,
     }
 }
