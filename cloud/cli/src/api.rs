@@ -66,6 +66,9 @@ pub struct Tally {
     /// Those that something is still to be done for.
     #[serde(default)]
     pub pending: u32,
+    /// Those whose run state is the last known one.
+    #[serde(default)]
+    pub last_known: u32,
 }
 
 /// A failure or a fault.

@@ -51,7 +51,7 @@ pub struct Global {
     /// URL of the server, such as http://127.0.0.1:7180
     #[arg(long, global = true, env = "TIDEGATE_SERVER", hide_env_values = true, value_name = "URL")]
     pub server: Option<String>,
-    /// Token to sign in with
+    /// Token to sign in with; others on this machine see it here, in TIDEGATE_TOKEN or a context they do not
     #[arg(long, global = true, env = "TIDEGATE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
     /// Context to use instead of the current one
@@ -60,7 +60,7 @@ pub struct Global {
     /// Form of the output; json and yaml show the API's objects
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
-    /// Do without asking
+    /// Answer yes to questions; where a name or a number has to be typed, --confirm gives it
     #[arg(short, long, global = true)]
     pub yes: bool,
     /// Never ask; what needs a yes fails without --yes

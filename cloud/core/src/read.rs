@@ -313,7 +313,8 @@ impl Controller {
 
     fn tally<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Tally {
         let mut tally = Tally::default();
-        for record in keys.map(|key| &self.placements[key].record) {
+        for key in keys {
+            let record = &self.placements[key].record;
             let queued = record.operation.as_ref().is_some_and(|o| o.queued);
             if record.present {
                 let issue = record.issue_facts().state();
@@ -323,6 +324,8 @@ impl Controller {
                 tally.pending += u32::from(issue != IssueState::Issued || queued);
                 let is_full = record.reported.as_ref().is_some_and(|r| r.run.queue_full.is_some());
                 tally.queue_full += u32::from(is_full);
+                let followed = self.edges.get(&key.1).is_some_and(|edge| self.follows(edge));
+                tally.last_known += u32::from(record.reported.is_some() && !followed);
             } else {
                 tally.pending += u32::from(record.operation.is_some());
             }

@@ -16,9 +16,7 @@ pub enum Rejection {
     #[error("no edge is named '{0}'")]
     NoSuchEdge(EdgeId),
     /// The rule is not on the edge.
-    #[error(
-        "rule '{rule}' is not placed on edge '{edge}'; place it first (tidegate rule place {rule} --edge {edge})"
-    )]
+    #[error("rule '{rule}' is not placed on edge '{edge}'")]
     NoSuchPlacement {
         /// The rule.
         rule: RuleName,
@@ -98,9 +96,7 @@ pub enum Rejection {
         limit: usize,
     },
     /// Rules are on the edge.
-    #[error(
-        "rules are still on edge '{edge}' ({count}); take them off first (tidegate rule unplace), or leave them running there (--leave-running)"
-    )]
+    #[error("rules are still on edge '{edge}' ({count}); take them off first, or leave them running there")]
     EdgeInUse {
         /// The edge.
         edge: EdgeId,

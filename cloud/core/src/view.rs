@@ -86,6 +86,9 @@ pub struct Tally {
     pub pending: u32,
     /// Those whose queue is full and blocks, as last told.
     pub queue_full: u32,
+    /// Those whose run state is the last known one: their edge is not reachable, or has not said since it came back that it is
+    /// still so.
+    pub last_known: u32,
 }
 
 /// A failure or a fault, as people are shown it.
@@ -360,7 +363,7 @@ pub(crate) fn next_step(code: Code) -> &'static str {
         Code::PolicyDenied => "ask who runs the gateway to allow it in its policy file",
         Code::NoSpace => "free space on the gateway's disk, then try again",
         Code::DuplicateEdge => "find the second gateway with this identity and give it its own",
-        Code::CloudBehind => "look at what the edge runs, then confirm (POST /api/v1/edges/{edge}/confirm)",
+        Code::CloudBehind => "look at what the edge runs, then confirm it",
         Code::Superseded => "nothing: a newer action took its place",
         Code::Ok | Code::Accepted | Code::Already => "nothing",
         Code::BadSignature

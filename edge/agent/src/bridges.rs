@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tidegate_edge_core::{BridgeEvent, Order, QueuesFull};
 use tidegate_edge_queue::{Queue, QueueConfig, QueueError, Source, WhenFull};
 use tidegate_model::code::FaultCode;
-use tidegate_model::ids::RuleId;
+use tidegate_model::ids::{RuleId, RuleName};
 use tidegate_model::rule::{EdgeRule, Secret};
 use tidegate_model::wire::{Counters, Fault, SecretValue};
 use tokio::sync::mpsc;
@@ -40,8 +40,13 @@ pub(crate) struct Bridges {
     last_origin: u64,
 }
 
+/// The name of a rule that has not run since the agent began.
+const UNNAMED: &str = "-";
+
 /// What there is of one rule.
 struct Entry {
+    /// Its name, for the log; `None`: it has not run since the agent began.
+    name: Option<RuleName>,
     outgoing: Queue,
     incoming: Queue,
     origin: u64,
@@ -80,6 +85,7 @@ impl Bridges {
         }
         self.link(rule).await;
         let Some(entry) = self.rules.get_mut(&rule) else { return };
+        entry.name = Some(config.name.clone());
         entry.outgoing.reconfigure(queue_config(&config.queue));
         entry.incoming.reconfigure(queue_config(&config.queue));
         match (&self.local, &entry.link) {
@@ -117,6 +123,7 @@ impl Bridges {
         }
         self.link(rule).await;
         let entry = self.rules.get_mut(&rule)?;
+        entry.name = Some(config.name.clone());
         // The remote broker must not see both: they bear the same client id.
         if let Some(ending) = entry.ending.take() {
             let _ = ending.await;
@@ -161,8 +168,12 @@ impl Bridges {
         None
     }
 
+    /// Ends a bridge, if there is one; its queue stays.
     pub fn stop(&mut self, rule: RuleId) {
         if let Some(entry) = self.rules.get_mut(&rule) {
+            if entry.bridge.is_some() {
+                tracing::info!(line.kind = "rule-order", rule.id = %rule, rule.name = entry.name(), "the rule is stopped; what waits in its queue stays");
+            }
             entry.end_bridge();
             if let LocalBroker::External(sessions) = &self.local {
                 entry.end_link(rule, sessions);
@@ -183,6 +194,8 @@ impl Bridges {
             }
         }
         let mut entry = self.rules.remove(&rule);
+        let name = entry.as_ref().map_or(UNNAMED, Entry::name);
+        tracing::info!(line.kind = "rule-order", rule.id = %rule, rule.name = name, "the rule is removed, with what waited in its queue");
         if let Some(ending) = entry.as_mut().and_then(|entry| entry.ending.take()) {
             // However it ended, its queue is free now.
             let _ = ending.await;
@@ -230,6 +243,11 @@ impl Bridges {
                 tracing::error!(rule.id = %rule, %error, "the queue of a rule that does not run cannot be read");
             }
         }
+    }
+
+    /// The name of a rule, for the log.
+    pub fn name_of(&self, rule: RuleId) -> &str {
+        self.rules.get(&rule).map_or(UNNAMED, Entry::name)
     }
 
     /// Ends the sessions at an external local broker that no rule uses.
@@ -333,6 +351,7 @@ impl Bridges {
             self.last_origin += 1;
             let (origin, before) = (self.last_origin, Counters::default());
             let entry = Entry {
+                name: None,
                 outgoing,
                 incoming,
                 origin,
@@ -350,6 +369,10 @@ impl Bridges {
 }
 
 impl Entry {
+    fn name(&self) -> &str {
+        self.name.as_ref().map_or(UNNAMED, RuleName::as_str)
+    }
+
     fn end_bridge(&mut self) {
         let Some(bridge) = self.bridge.take() else { return };
         self.before = sum(&self.before, bridge.counters(clock::wall().0));

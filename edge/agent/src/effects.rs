@@ -24,9 +24,11 @@ pub(crate) async fn perform_on_bridges(bridges: &mut Bridges, effect: Effect) ->
             return Performed::Done(Vec::new());
         }
         Effect::StartBridge { rule, order, config, secrets } => {
+            tracing::info!(line.kind = "rule-order", rule.id = %rule, rule.name = %config.name, "the rule is started");
             (rule, order, bridges.start(rule, order, config, &secrets).await)
         }
         Effect::ReconfigureBridge { rule, order, config, secrets, change: _ } => {
+            tracing::info!(line.kind = "rule-order", rule.id = %rule, rule.name = %config.name, "the rule is changed while it runs");
             (rule, order, bridges.reconfigure(rule, order, config, &secrets).await)
         }
         Effect::StopBridge { rule } => {

@@ -173,15 +173,16 @@ impl Gateway {
 
     fn on_notice(&mut self, Notice { rule, order, event }: Notice) -> Vec<Input> {
         let counters = self.bridges.counters_of(rule).map(|counters| self.counted(rule, counters));
+        let name = self.bridges.name_of(rule);
         match &event {
             BridgeEvent::Running => {
-                tracing::info!(line.kind = "rule-state", rule.id = %rule, "the rule runs")
+                tracing::info!(line.kind = "rule-state", rule.id = %rule, rule.name = name, "the rule runs")
             }
             BridgeEvent::Faulted(fault) => {
-                tracing::warn!(line.kind = "rule-state", rule.id = %rule, fault = %fault.code, detail = %fault.detail, "the rule is paused by a fault");
+                tracing::warn!(line.kind = "rule-state", rule.id = %rule, rule.name = name, fault = %fault.code, detail = %fault.detail, "the rule is paused by a fault");
             }
             BridgeEvent::Ended { detail } => {
-                tracing::error!(line.kind = "rule-state", rule.id = %rule, %detail, "the rule's bridge ended")
+                tracing::error!(line.kind = "rule-state", rule.id = %rule, rule.name = name, %detail, "the rule's bridge ended")
             }
         }
         counters.into_iter().chain([Input::Bridge { rule, order, event }]).collect()

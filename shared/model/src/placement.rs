@@ -336,7 +336,7 @@ fn by_link(facts: &ActionFacts) -> Option<Refused> {
     }
     refuse(
         Code::EdgeOffline,
-        "the edge is offline; nothing was sent and nothing is kept. Ask for queueing (--when-offline queue) to send it when the edge returns",
+        "the edge is offline; nothing was sent and nothing is kept. Queue it to send it when the edge returns",
     )
 }
 

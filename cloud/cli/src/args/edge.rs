@@ -41,6 +41,13 @@ Examples:
         #[command(flatten)]
         watch: WatchArgs,
     },
+    /// Go on above what a gateway holds that is ahead of the cloud (CLOUD_BEHIND), once you have looked at what it runs
+    #[command(after_help = "Example:\n  tidegate edge get gateway-1\n  tidegate edge confirm gateway-1")]
+    Confirm {
+        /// The edge
+        #[arg(value_name = "EDGE")]
+        name: String,
+    },
     /// Forget a gateway and revoke its credential
     #[command(after_help = "Example:\n  tidegate edge remove gateway-1 --confirm gateway-1")]
     Remove {

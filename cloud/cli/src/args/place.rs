@@ -45,7 +45,7 @@ pub struct ActArgs {
     /// For an edge that is offline: refuse, or queue until it returns
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub when_offline: WhenOffline,
-    /// Wait until it is done
+    /// Wait until the gateway has carried it out, also while the remote broker is away
     #[arg(long)]
     pub wait: bool,
     /// Tell what would happen; nothing is sent

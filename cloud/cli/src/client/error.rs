@@ -87,6 +87,9 @@ pub struct Problem {
     /// The HTTP status; taken from the answer itself.
     #[serde(default)]
     pub status: u16,
+    /// The kind, for programs: `/problems/unknown-edge`.
+    #[serde(default, rename = "type")]
+    pub kind: String,
     /// The kind, for people.
     #[serde(default)]
     pub title: String,
@@ -143,8 +146,9 @@ impl std::fmt::Display for Problem {
         for field in self.errors.iter().filter(|field| !said.contains(field.detail.as_str())) {
             write!(f, "\n  {}", field.in_file(None))?;
         }
-        if !self.next.is_empty() && self.status != 401 && !said.contains(self.next.as_str()) {
-            write!(f, "\n  Next: {}", self.next)?;
+        let next = next_here(&self.kind).unwrap_or(&self.next);
+        if !next.is_empty() && self.status != 401 && !said.contains(next) {
+            write!(f, "\n  Next: {next}")?;
         }
         match (self.code.is_empty(), &self.request_id) {
             (false, Some(id)) => write!(f, "\n  ({}, request {id})", self.code),
@@ -152,6 +156,28 @@ impl std::fmt::Display for Problem {
             (true, Some(id)) => write!(f, "\n  (request {id})"),
             (true, None) => Ok(()),
         }
+    }
+}
+
+/// What to do about a kind of problem where the API's own words name requests and fields: the same as commands.
+fn next_here(kind: &str) -> Option<&'static str> {
+    match kind.strip_prefix("/problems/")? {
+        "unknown-rule" => Some("tidegate rule list; tidegate rule apply -f FILE makes one"),
+        "unknown-version" => Some("tidegate rule versions RULE"),
+        "unknown-edge" => Some("tidegate edge list; tidegate edge create EDGE makes one known"),
+        "unknown-placement" => {
+            Some("tidegate rule get RULE shows where it is, tidegate rule place RULE --edge EDGE places it")
+        }
+        "rule-exists" | "already-there" => {
+            Some("choose another name, or change that rule: tidegate rule apply -f FILE")
+        }
+        "edge-in-use" => Some(
+            "tidegate rule unplace RULE --edge EDGE, or --leave-running to forget the edge while they go on there",
+        ),
+        "edge-offline" => Some("try again when it is back, or add --when-offline queue to send it then"),
+        "nothing-to-confirm" => Some("tidegate edge get EDGE shows how it is"),
+        "cloud-behind" => Some("tidegate edge get EDGE shows what it runs; then tidegate edge confirm EDGE"),
+        _ => None,
     }
 }
 

@@ -23,10 +23,12 @@ pub async fn doctor(global: &Global, env: &Env, args: &DoctorArgs) -> Result<Exi
     let client = here::client(global, env, &mut checks);
     match &client {
         Some(client) => {
-            if server::reachable(client, &mut checks).await && server::signed_in(client, &mut checks).await {
-                fleet::all(client, &mut checks).await;
-            } else {
+            if !server::reachable(client, &mut checks).await {
+                checks.push(Check::skipped("edges", "the server cannot be asked"));
+            } else if !server::signed_in(client, &mut checks).await {
                 checks.push(Check::skipped("edges", "the server does not let us in"));
+            } else {
+                fleet::all(client, &mut checks).await;
             }
         }
         None => checks.push(Check::skipped("server", "there is no server to ask")),

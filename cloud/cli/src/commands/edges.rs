@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use reqwest::Method;
 use serde_json::json;
 use tidegate_cloud::os;
+use tidegate_model::code::Code;
 use tidegate_model::ids::{AccountId, EdgeId};
 use tidegate_model::wire::Topics;
 
@@ -27,6 +28,7 @@ pub async fn run(session: &Session, command: EdgeCommand) -> Result<Exit, Failur
         EdgeCommand::Create { name, mqtt, out } => create(session, &name, mqtt, out).await,
         EdgeCommand::List(_) => list(session).await,
         EdgeCommand::Get { name, .. } => get(session, &name).await,
+        EdgeCommand::Confirm { name } => confirm(session, &name).await,
         EdgeCommand::Remove { name, leave_running, confirm } => {
             remove(session, &name, leave_running, confirm.as_deref()).await
         }
@@ -175,6 +177,28 @@ pub async fn get(session: &Session, name: &str) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// Ends `CLOUD_BEHIND`: the operator looked at what the gateway runs.
+async fn confirm(session: &Session, name: &str) -> Result<Exit, Failure> {
+    let path = format!("/edges/{}", segment(name));
+    let edge: Edge = api::read(&session.client.get(&path).await?.body)?;
+    // Where there is nothing to confirm the server says so better than a question.
+    if edge.held.is_some_and(|held| held.code == Code::CloudBehind.as_str()) {
+        let question = format!(
+            "Take what edge {name} holds for what happened, and number the cloud's actions above it? Nothing is sent by that."
+        );
+        prompt::confirm(&session.out, &question, session.yes)?;
+    }
+    let answer = session.client.send(Call::post(format!("{path}/confirm"), &json!({}))).await?.body;
+    if session.out.for_people() {
+        session.out.note(format_args!(
+            "edge {name} is confirmed; tidegate sync --edge {name} sends it the cloud's versions where they differ"
+        ));
+    } else {
+        session.out.show(&answer, |_| Ok(String::new()), || vec![name.to_owned()])?;
+    }
+    Ok(Exit::Done)
+}
+
 async fn remove(
     session: &Session,
     name: &str,
@@ -189,10 +213,19 @@ async fn remove(
             count(n, "rule", "rules")
         ),
         (n, false) => {
+            let rules = count(n, "rule", "rules");
+            let are = if n == 1 { "is" } else { "are" };
+            let here = if placed.iter().all(|placement| placement.removing) {
+                format!(
+                    "{rules} {are} being taken off edge {name}, which ends when the gateway says so. Wait for it"
+                )
+            } else {
+                format!(
+                    "{rules} {are} on edge {name}. Take them off first (tidegate rule unplace RULE --edge {name})"
+                )
+            };
             return Err(Failure::Conflict(format!(
-                "{} {} on edge {name}. Take them off first (tidegate rule unplace RULE --edge {name}), or pass --leave-running to forget the edge while they go on running there",
-                count(n, "rule", "rules"),
-                if n == 1 { "is" } else { "are" }
+                "{here}, or pass --leave-running to forget the edge and what runs there"
             )));
         }
     };

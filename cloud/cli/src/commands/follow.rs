@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tidegate_model::placement::RunState;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Session;
@@ -59,9 +60,19 @@ impl Wanted {
                     None => Verdict::Failed(state),
                 }
             }
+            // The gateway carried the start out, and the remote broker is away: it runs when that is back.
+            (Some(_), Verdict::Waiting(_)) if self.goal == Goal::Running && is_started(placement) => {
+                Verdict::Reached
+            }
             (Some(_) | None, verdict) => verdict,
         }
     }
+}
+
+/// Whether the gateway does all that it can for the rule to run.
+fn is_started(placement: &Placement) -> bool {
+    let told = placement.in_flight.is_none() && !placement.last_known;
+    told && placement.run_state == RunState::PausedFault && placement.desired_run == "running"
 }
 
 /// What became of everything that was waited for.
@@ -230,5 +241,36 @@ impl Drop for Progress<'_> {
                 self.out.note(format_args!("{} of {} done", bar.position(), self.said.len()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::commands::judge::tests::placement;
+
+    #[test]
+    fn a_start_is_done_when_the_gateway_carried_it_out_though_the_remote_broker_is_away() {
+        let fault = |code: &str| {
+            json!({ "run_state": "paused_fault",
+                "run_reason": { "code": code, "detail": "connection refused", "next": "" } })
+        };
+        let verdict = |goal: Goal, own: bool, change: serde_json::Value| {
+            let operation = own.then(|| "op-1".to_owned());
+            Wanted { rule: "r".into(), edge: "e".into(), goal, operation }.verdict(&[placement(change)])
+        };
+        assert_eq!(verdict(Goal::Running, true, fault("TCP")), Verdict::Reached);
+        // Who waits for it to run goes on waiting, and a login that is refused is a failure.
+        assert!(matches!(verdict(Goal::Running, false, fault("TCP")), Verdict::Waiting(_)));
+        assert!(matches!(verdict(Goal::Running, true, fault("AUTH")), Verdict::Failed(_)));
+        let mut under_way = fault("TCP");
+        under_way["in_flight"] =
+            json!({ "id": "op-1", "action": "start", "queued": false, "since": "2026-01-01T00:00:00Z" });
+        assert!(matches!(verdict(Goal::Running, true, under_way), Verdict::Waiting(_)));
+        let mut past = fault("TCP");
+        past["last_known"] = json!(true);
+        assert!(matches!(verdict(Goal::Running, true, past), Verdict::Waiting(_)));
     }
 }

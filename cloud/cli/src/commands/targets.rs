@@ -8,11 +8,24 @@ use crate::failure::Failure;
 /// The placements of a rule: those on the named edges, or all.
 ///
 /// # Errors
-/// [`Failure::NotFound`]: the rule is not placed there, or nowhere.
+/// [`Failure::NotFound`]: the rule is not placed there, or nowhere; [`Failure::Client`], also when an edge is not known.
 pub async fn of_rule(session: &Session, rule: &str, edges: &[String]) -> Result<Vec<Placement>, Failure> {
     let list = session.client.list(&format!("/rules/{}/placements", segment(rule)), &[]).await?;
     let list: api::List<Placement> = api::read(&list)?;
-    choose(list.items, rule, edges)
+    let is_on = |edge: &String| list.items.iter().any(|placement| placement.edge == *edge);
+    if let Some(edge) = edges.iter().find(|edge| !is_on(edge)) {
+        // An edge that is not there is another mistake than one without the rule.
+        session.client.get(format!("/edges/{}", segment(edge))).await?;
+        return Err(Failure::NotFound(format!(
+            "rule '{rule}' is not placed on edge '{edge}'\n  Next: tidegate rule get {rule} shows where it is, tidegate rule place {rule} --edge {edge} places it"
+        )));
+    }
+    if list.items.is_empty() {
+        return Err(Failure::NotFound(format!(
+            "rule '{rule}' is not placed on any edge\n  Next: tidegate rule place {rule} --edge EDGE"
+        )));
+    }
+    Ok(list.items.into_iter().filter(|p| edges.is_empty() || edges.contains(&p.edge)).collect())
 }
 
 /// All placements, or those on the named edges.
@@ -33,19 +46,4 @@ pub async fn on_edges(session: &Session, edges: &[String]) -> Result<Vec<Placeme
         all.extend(list.items);
     }
     Ok(all)
-}
-
-fn choose(placements: Vec<Placement>, rule: &str, edges: &[String]) -> Result<Vec<Placement>, Failure> {
-    let missing = edges.iter().find(|edge| !placements.iter().any(|p| p.edge == **edge));
-    if let Some(edge) = missing {
-        return Err(Failure::NotFound(format!(
-            "rule '{rule}' is not placed on edge '{edge}'. Place it first: tidegate rule place {rule} --edge {edge}"
-        )));
-    }
-    if placements.is_empty() {
-        return Err(Failure::NotFound(format!(
-            "rule '{rule}' is not placed on any edge. Place it first: tidegate rule place {rule} --edge EDGE"
-        )));
-    }
-    Ok(placements.into_iter().filter(|p| edges.is_empty() || edges.contains(&p.edge)).collect())
 }

@@ -112,7 +112,8 @@ pub fn issue_counts(tally: &Tally) -> String {
 
 /// "2 running, 1 paused (fault)".
 pub fn run_counts(tally: &Tally) -> String {
-    counts(tally.run.iter().map(|(state, count)| (state.to_string(), *count)))
+    let text = counts(tally.run.iter().map(|(state, count)| (state.to_string(), *count)));
+    if tally.last_known > 0 { format!("{text} ({} as last known)", tally.last_known) } else { text }
 }
 
 fn counts(states: impl Iterator<Item = (String, u32)>) -> String {

@@ -366,8 +366,10 @@ fn a_full_queue_is_shown_beside_the_run_state_and_forgotten_with_the_session() {
     assert_eq!(view.reason.map(|reason| reason.code).as_deref(), Some("TCP"));
     assert!(view.queue_full.unwrap().reason.next.starts_with("mend the fault"));
     // A restart of the controller keeps what was said last; a session of the edge that begins says it anew, or not.
+    assert_eq!(world.controller.summary(world.now).tally.last_known, 0);
     world.restart();
     assert!(world.view("up").queue_full.is_some() && world.view("up").last_known);
+    assert_eq!(world.controller.summary(world.now).tally.last_known, 1);
     world.connect();
     assert_eq!(world.view("up").queue_full, None);
     let paused = world.held.values().next().unwrap().run.clone();

@@ -138,6 +138,46 @@ fn a_damaged_store_of_the_controller_is_restored_as_its_error_says() {
 }
 
 #[test]
+fn an_old_backup_of_the_controller_holds_a_gateway_that_is_ahead_until_an_operator_confirms() {
+    let mut world = World::new();
+    world.run_rule(&Rule::new("camera-up", world.remote.address));
+    let backup = world.dir().join("backup.jsonl").display().to_string();
+    world.controller.ok(&["export", "--out", &backup]);
+    let refused = world.controller.fails(5, &["edge", "confirm", EDGE]);
+    assert!(refused.stderr.contains("nothing to confirm"), "{refused:?}");
+    world.controller.ok(&["stop", "camera-up", "--edge", EDGE, "--wait"]);
+
+    world.controller.process.kill9();
+    std::fs::rename(world.controller.data_dir().join("store"), world.dir().join("store.lost")).unwrap();
+    assert_eq!(offline(&world, &["import", &backup]).code, 0);
+    world.controller.start_again();
+    let held = until("the gateway is held", || {
+        let edge = world.controller.ok(&["edge", "get", EDGE]).json();
+        (edge["held"]["code"] == "CLOUD_BEHIND").then_some(edge)
+    });
+    assert!(held["held"]["next"].as_str().unwrap().contains("confirm"), "{held:#}");
+    // What the gateway said is shown; nothing is done to it.
+    world.controller.wait_states("camera-up", EDGE, "issued", "paused_manual");
+    let refused = world.controller.fails(5, &["start", "camera-up", "--edge", EDGE]);
+    assert!(refused.stderr.contains("tidegate edge confirm"), "{refused:?}");
+
+    let confirmed = world.controller.ok(&["edge", "confirm", EDGE]);
+    assert!(confirmed.json()["held"].is_null(), "{confirmed:?}");
+    let placement = world.controller.wait_states("camera-up", EDGE, "issued", "paused_manual");
+    world.hold_to_truth("camera-up", &placement);
+    world.controller.ok(&["start", "camera-up", "--edge", EDGE, "--wait"]);
+    world.controller.wait_states("camera-up", EDGE, "issued", "running");
+    let remote = world.remote_sink();
+    let device = world.device(Duration::from_millis(1));
+    device.publish_up_to(50);
+    remote.expect_all_in_order(&device.wait_acked(50));
+    // The gateway's log names the rule, and what was done to it.
+    let log = world.agent.process.text();
+    let lines = |words: &str| log.lines().any(|line| line.contains(words) && line.contains("camera-up"));
+    assert!(lines("the rule is stopped") && lines("the rule is started") && lines("the rule runs"), "{log}");
+}
+
+#[test]
 fn a_damaged_store_of_the_agent_is_set_aside_and_its_rules_are_issued_again() {
     let mut world = World::new();
     world.run_rule(&Rule::new("camera-up", world.remote.address));

@@ -95,9 +95,9 @@ pub(super) fn pending(placements: &[Placement], checks: &mut Vec<Check>) {
         ));
     }
     if fine {
-        checks.push(Check::ok(
-            "placement",
-            format!("{} aligned", count(placements.len(), "placement is", "placements are")),
-        ));
+        let away = placements.iter().filter(|p| p.last_known).count();
+        let known = if away > 0 { format!(" ({away} as last known)") } else { String::new() };
+        let all = count(placements.len(), "placement is", "placements are");
+        checks.push(Check::ok("placement", format!("{all} aligned{known}")));
     }
 }
