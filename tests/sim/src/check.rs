@@ -437,7 +437,7 @@ fn says_what_is_there(disk: &edge::Snapshot, message: &Up) -> Result<(), Broken>
                 let stone = disk.tombstones.get(&item.rule);
                 let buried = stone.is_some_and(|s| (s.generation, s.want) == (item.generation, item.want));
                 must(if item.present { same } else { buried && here.is_none() }, || {
-                    "what is not on its disk".to_owned()
+                    format!("what is not on its disk: {item:?}, there is {here:?}")
                 })
             })
         }

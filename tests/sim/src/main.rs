@@ -1,14 +1,15 @@
 //! `cargo sim`: many seeds of the simulated world, optimised.
 //!
 //! `TIDEGATE_SIM_FIRST` (1) is the first seed, `TIDEGATE_SIM_SEEDS` (100,000) how many, `TIDEGATE_SIM_THREADS` (2) on how
-//! many threads; `TIDEGATE_SIM_SEED` runs one alone. Ends with 1 if a seed failed.
+//! many threads; `TIDEGATE_SIM_SEED` runs one alone. `TIDEGATE_SIM_FAILURES` (3) is after how many failing seeds it stops.
+//! Ends with 1 if a seed failed.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use tidegate_sim::many::run_many;
+use tidegate_sim::many::{ENOUGH_FAILURES, run_many};
 
 /// Seeds between two lines of progress.
 const PROGRESS_EVERY: u64 = 10_000;
@@ -24,7 +25,9 @@ fn main() -> ExitCode {
             (setting("TIDEGATE_SIM_FIRST").unwrap_or(1), setting("TIDEGATE_SIM_SEEDS").unwrap_or(100_000))
         }
     };
-    let threads = setting("TIDEGATE_SIM_THREADS").and_then(|n| usize::try_from(n).ok()).unwrap_or(2);
+    let number = |name| setting(name).and_then(|n| usize::try_from(n).ok());
+    let threads = number("TIDEGATE_SIM_THREADS").unwrap_or(2);
+    let enough = number("TIDEGATE_SIM_FAILURES").unwrap_or(ENOUGH_FAILURES);
     let began = Instant::now();
     let progress = |done: u64| {
         if done.is_multiple_of(PROGRESS_EVERY) {
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
             println!("{done} of {count} seeds in {seconds:.0} s, {:.0} per s", done as f64 / seconds);
         }
     };
-    let (total, failures) = run_many(first, count, threads, &progress);
+    let (total, failures) = run_many(first, count, threads, enough, &progress);
     for failure in &failures {
         println!("{failure}\n");
     }

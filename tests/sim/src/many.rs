@@ -5,14 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::run::{Failure, Stats, run};
 
-/// Failing seeds after which no more are tried: each is cut down to what it needs, which takes its time.
+/// Failing seeds after which no more are tried, if nothing else is asked for: each is cut down to what it needs, which
+/// takes its time.
 pub const ENOUGH_FAILURES: usize = 3;
 
-/// Runs `count` seeds from `first` on, on so many threads; tells `progress` after each seed how many are done.
+/// Runs `count` seeds from `first` on, on so many threads, until `enough` of them failed; tells `progress` after each seed
+/// how many are done.
 pub fn run_many(
     first: u64,
     count: u64,
     threads: usize,
+    enough: usize,
     progress: &(dyn Fn(u64) + Sync),
 ) -> (Stats, Vec<Failure>) {
     let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -21,9 +24,8 @@ pub fn run_many(
         let mut total = Stats::default();
         loop {
             let nth = next.fetch_add(1, Ordering::Relaxed);
-            let enough =
-                failures.lock().expect("no thread panics while it holds it").len() >= ENOUGH_FAILURES;
-            if nth >= count || enough {
+            let failed = failures.lock().expect("no thread panics while it holds it").len();
+            if nth >= count || failed >= enough {
                 return total;
             }
             match run(first + nth) {

@@ -2,7 +2,7 @@
 //!
 //! `TIDEGATE_SIM_SEEDS` says how many, `TIDEGATE_SIM_FIRST` from which on. `cargo sim` runs more of them, faster.
 
-use tidegate_sim::many::run_many;
+use tidegate_sim::many::{ENOUGH_FAILURES, run_many};
 use tidegate_sim::step::{At, Step};
 use tidegate_sim::table::Row;
 use tidegate_sim::{Coverage, Script};
@@ -46,7 +46,7 @@ fn every_seed_keeps_the_invariants_and_everything_really_happens() {
     let first = setting("TIDEGATE_SIM_FIRST").unwrap_or(1);
     let count = setting("TIDEGATE_SIM_SEEDS").unwrap_or(SEEDS);
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let (total, failures) = run_many(first, count, threads, &|_| {});
+    let (total, failures) = run_many(first, count, threads, ENOUGH_FAILURES, &|_| {});
     let text: Vec<String> = failures.iter().map(ToString::to_string).collect();
     assert!(text.is_empty(), "{} seeds failed\n{}", text.len(), text.join("\n\n"));
     if count >= SEEDS {
