@@ -130,7 +130,11 @@ impl Agent {
             Input::Tick => {}
             Input::Connected { sid } => self.on_connected(sid, &mut turn),
             Input::Disconnected { sid } => self.on_disconnected(sid, &turn),
-            Input::Down(payload) => self.on_down(&payload, &mut turn),
+            Input::Down(payload) => {
+                // What is said in answer is what is so when it is said.
+                self.due_bridges(&mut turn);
+                self.on_down(&payload, &mut turn);
+            }
             Input::OwnPresence(payload) => self.on_own_presence(&payload, &turn),
             Input::ControllerPresence(payload) => self.on_controller_presence(&payload, &turn),
             Input::Bridge { rule, order, event } => self.on_bridge(rule, order, event, &mut turn),

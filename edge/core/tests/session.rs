@@ -113,6 +113,19 @@ fn messages_for_other_sessions_from_old_controllers_and_copies_have_no_effect() 
 }
 
 #[test]
+fn an_inventory_that_is_asked_for_when_a_probe_ends_tells_how_it_ended() {
+    let mut w = World::welcomed();
+    w.set(set(1, 1, "sensors/#", DesiredRun::Running));
+    w.wait(14_999);
+    w.now.monotonic = w.now.monotonic.plus_ms(1);
+    w.welcome(Want::Inventory);
+    let told =
+        w.said.iter().find_map(|(_, m)| if let Up::Inventory(page) = m { Some(&page.rules) } else { None });
+    let told = &told.expect("it was asked for")[0];
+    assert_eq!((told.run.state, told.attempted.is_some()), (RunState::PausedFault, true));
+}
+
+#[test]
 fn what_cannot_be_read_makes_no_edge_obey_a_higher_epoch() {
     let mut w = World::welcomed();
     let strange = |w: &mut World| {
