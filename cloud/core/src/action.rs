@@ -281,7 +281,11 @@ impl Controller {
             && self.names.get(&name) == Some(&key.0)
             && let Err(rejection) = self.check_features(&name, &key.1)
         {
-            return self.settle(turn, key, rejection.code(), rejection.to_string());
+            // What it accepted while it was able, it carried out: how that ended is not known yet, and it is asked for that.
+            let record = &self.placement_mut(key).record;
+            let accepted = record.reported.as_ref().is_some_and(|r| r.generation == record.generation);
+            let code = if accepted { Code::TimedOut } else { rejection.code() };
+            return self.settle(turn, key, code, rejection.to_string());
         }
         let placement = self.placement_mut(key);
         if let Some(operation) = &mut placement.record.operation {

@@ -249,3 +249,18 @@ fn drift_that_only_an_update_of_the_agent_can_mend_is_shown_as_drift() {
         holds(&calm(seed, 1, 370_001, then(issued(manual), steps)));
     }
 }
+
+#[test]
+fn an_issue_that_the_edge_accepted_is_no_failure_because_its_agent_is_replaced_before_it_answers() {
+    // The first set is lost, so that the next one carries bytes; then the answer is. Nothing else changes on the edge.
+    let steps = [
+        At(19_000, Remote { remote: 0, is: Silent }),
+        At(19_900, Cut { edge: 0, ms: 5_000 }),
+        At(20_000, Act { action: IssueAgain, rule: 0, edge: 0, queue: false }),
+        At(36_000, Cut { edge: 0, ms: 20_000 }),
+        At(46_000, Install { edge: 0, software: Foreign }),
+    ];
+    for seed in 1..10 {
+        holds(&calm(seed, 1, 60_000, then(issued(GOOD), steps)));
+    }
+}
