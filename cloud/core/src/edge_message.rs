@@ -109,9 +109,9 @@ impl Controller {
                 }
             }
             Up::Heartbeat(heartbeat) => {
-                // Without an inventory since its session began, nothing that waits for it goes on.
-                let confirmed = self.edge_mut(id).live.confirmed;
-                if !confirmed || (self.settled(id) && self.root_of(id) != heartbeat.root) {
+                // Without an inventory since its session began, or since a hold ended, nothing that waits for it goes on.
+                let wanted = self.edge_mut(id).live.wants_inventory;
+                if wanted || (self.settled(id) && self.root_of(id) != heartbeat.root) {
                     self.ask_inventory(turn, id);
                 }
             }

@@ -41,6 +41,8 @@ pub(crate) struct EdgeLive {
     pub(crate) collecting: Option<Collected>,
     /// When an inventory was last asked for.
     pub(crate) asked_at: Option<Monotonic>,
+    /// Whether one is wanted and did not come yet; the question or the answer may have been lost.
+    pub(crate) wants_inventory: bool,
     /// Take-overs within [`limits::TAKEOVER_WINDOW_MS`], at most [`limits::MAX_TAKEOVERS`].
     takeovers: Vec<Monotonic>,
     duplicate_until: Option<Monotonic>,
@@ -66,6 +68,7 @@ impl Default for EdgeLive {
             asleep: None,
             collecting: None,
             asked_at: None,
+            wants_inventory: false,
             takeovers: Vec::new(),
             duplicate_until: None,
             confirmed: false,
@@ -243,6 +246,7 @@ impl Controller {
             edge.live.highest.clear();
             edge.live.unmanaged = None;
             for key in self.keys_of_edge(id) {
+        edge.live.wants_inventory = true;
                 self.placement_mut(&key).record.reported = None;
                 turn.touch(&key);
             }

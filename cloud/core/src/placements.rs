@@ -13,6 +13,7 @@ use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::DesiredRun;
 
 use crate::controller::{Controller, Edge, Key, Turn};
+use crate::edge_message::follow_local;
 use crate::io::{Effect, Write};
 use crate::link::EdgeLive;
 use crate::reconcile::follow_stopped;
@@ -272,6 +273,7 @@ impl Controller {
             record.generation = record.generation.max(highest);
             if record.present && record.operation.is_none() {
                 // What the edge carried out since stands.
+                follow_local(record);
                 follow_stopped(record);
             }
             if !record.present || record.operation.is_some() {

@@ -60,6 +60,7 @@ impl Controller {
         let epoch = facts.epoch;
         edge.live.clock_skew_ms = Some(hello.clock.0.saturating_sub(turn.now.wall.0));
         turn.touch_edge(id);
+        edge.live.wants_inventory = !same;
         let want = if same { Want::None } else { Want::Inventory };
         if !same {
             edge.live.asked_at = Some(turn.now.monotonic);
@@ -112,12 +113,14 @@ impl Controller {
         self.send_aside(turn, id, sid, &Down::Welcome(welcome));
     }
 
-    /// Asks the edge to tell all that it holds, at most once in [`limits::HELLO_PAUSE_MS`].
+    /// Asks the edge to tell all that it holds, at most once in [`limits::HELLO_PAUSE_MS`]; with each heartbeat again, until
+    /// it comes.
     pub(crate) fn ask_inventory(&mut self, turn: &mut Turn, id: &EdgeId) {
         let heartbeat_s = self.settings.heartbeat_s;
         let edge = self.edge_mut(id);
         let asked = edge.live.asked_at;
         if asked.is_some_and(|at| at.plus_ms(limits::HELLO_PAUSE_MS) > turn.now.monotonic) {
+        edge.live.wants_inventory = true;
             return;
         }
         edge.live.asked_at = Some(turn.now.monotonic);
@@ -156,7 +159,9 @@ impl Controller {
     }
 
     fn compare(&mut self, turn: &mut Turn, id: &EdgeId, mut items: BTreeMap<RuleId, InventoryItem>) {
-        self.edge_mut(id).live.highest = items.iter().map(|(rule, item)| (*rule, item.generation)).collect();
+        let live = &mut self.edge_mut(id).live;
+        live.wants_inventory = false;
+        live.highest = items.iter().map(|(rule, item)| (*rule, item.generation)).collect();
         // Before anything is sent: if the cloud is behind for one rule, actions on the whole edge are held.
         for key in self.keys_of_edge(id) {
             if let Some(item) = items.get(&key.0)
@@ -334,6 +339,13 @@ impl Controller {
         self.hold_behind(turn, id);
     }
 
+        let key = (rule, id.clone());
+        let record = &mut self.placement_mut(&key).record;
+        if record.generation == theirs {
+            // The edge knows this number with another content: what we gave under it goes on under the next.
+            record.generation = theirs.next();
+            turn.touch(&key);
+        }
     fn hold_behind(&mut self, turn: &mut Turn, id: &EdgeId) {
         let edge = self.edge_mut(id);
         if !edge.record.facts.cloud_behind {

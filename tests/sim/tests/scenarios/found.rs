@@ -251,6 +251,56 @@ fn drift_that_only_an_update_of_the_agent_can_mend_is_shown_as_drift() {
 }
 
 #[test]
+fn what_waits_for_a_confirmation_goes_on_although_the_question_after_it_was_lost() {
+    // The next question came with the routine hello, a quarter of an hour later.
+    let steps = [
+        At(20_000, BackUpCloud),
+        At(30_000, Act { action: IssueAgain, rule: 0, edge: 0, queue: false }),
+        At(40_000, RestoreCloud),
+        At(120_000, Unplace { rule: 0, edge: 0 }),
+        At(121_000, Cut { edge: 0, ms: 500 }),
+        At(121_100, Confirm { edge: 0 }),
+    ];
+    for seed in 1..10 {
+        holds(&calm(seed, 1, 122_000, then(issued(GOOD), steps)));
+    }
+}
+
+#[test]
+fn an_action_that_the_edge_refused_for_its_number_does_not_take_the_fate_of_the_one_that_has_it() {
+    // The sync that the restored controller does not know had failed, under the number that it gave to an issue again.
+    let bad = Shape { login: 2, ..GOOD };
+    let steps = [
+        At(20_000, BackUpCloud),
+        At(30_000, Save { rule: 0, shape: bad, password: Keep }),
+        At(31_000, Act { action: Sync, rule: 0, edge: 0, queue: false }),
+        At(40_000, KillEdge { edge: 0, down_ms: 1_000 }),
+        At(60_000, RestoreCloud),
+        // Its new session is known by the retained birth; what it holds is not yet.
+        At(61_100, Act { action: IssueAgain, rule: 0, edge: 0, queue: false }),
+    ];
+    for seed in 1..10 {
+        holds(&calm(seed, 1, 120_000, then(issued(GOOD), steps)));
+    }
+}
+
+#[test]
+fn a_start_that_the_restored_controller_does_not_know_stands_when_an_operator_confirms() {
+    // The edge comes back in the very state that it had told before: nobody looked at it again.
+    let steps = [
+        At(20_000, Act { action: Stop, rule: 0, edge: 0, queue: false }),
+        At(30_000, BackUpCloud),
+        At(40_000, Act { action: Start, rule: 0, edge: 0, queue: false }),
+        At(50_000, RestoreCloud),
+        At(130_000, KillEdge { edge: 0, down_ms: 5_000 }),
+        At(131_000, Confirm { edge: 0 }),
+    ];
+    for seed in 1..10 {
+        holds(&calm(seed, 1, 150_000, then(issued(GOOD), steps)));
+    }
+}
+
+#[test]
 fn an_issue_that_the_edge_accepted_is_no_failure_because_its_agent_is_replaced_before_it_answers() {
     // The first set is lost, so that the next one carries bytes; then the answer is. Nothing else changes on the edge.
     let steps = [
