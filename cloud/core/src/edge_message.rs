@@ -86,6 +86,10 @@ impl Controller {
                 return;
             }
         }
+        if let Up::Hello(hello) = &message {
+            // Before its number: the second of two gateways counts for itself, and would be taken for an echo.
+            self.check_boot(turn, id, header.sid, hello.boot);
+        }
         let order = self.order(id, header);
         if order == Order::Copy {
             self.edge_mut(id).live.dropped += 1;
@@ -182,7 +186,7 @@ impl Controller {
         self.placements.get(key).and_then(|p| p.record.operation.as_ref()).map_or(0, |o| o.tries)
     }
 
-    /// A result for an operation that was given up: it wins over the time-out.
+    /// A result for an operation that was given up, or that ended otherwise than is shown: the edge's word wins.
     pub(crate) fn late_result(&mut self, turn: &mut Turn, key: &Key, attempt: &Attempt) {
         let record = &mut *self.placement_mut(key).record;
         let settled = [&mut record.last_issue, &mut record.last_run];

@@ -36,7 +36,7 @@ pub(crate) struct EdgeLive {
     /// When it last said something.
     pub(crate) heard: Monotonic,
     pub(crate) session: Option<Session>,
-    /// The session that was believed dead last: its counters go on if a pong revives it.
+    /// The session that was believed dead or replaced last: its counters go on if a pong revives it.
     asleep: Option<Session>,
     pub(crate) collecting: Option<Collected>,
     /// When an inventory was last asked for.
@@ -236,17 +236,23 @@ impl Controller {
         facts.store = Some(sid.store);
         facts.epoch = sid.epoch;
         facts.alive = true;
-        let asleep = edge.live.asleep.take().filter(|session| session.sid == sid);
-        edge.live.session = Some(asleep.unwrap_or(Session { sid, boot, up: None, down: 0 }));
+        // The session that is replaced may be the one that stands after all: if a pong shows it, its counters go on.
+        let (again, other): (Vec<_>, Vec<_>) = [edge.live.session.take(), edge.live.asleep.take()]
+            .into_iter()
+            .flatten()
+            .partition(|session| session.sid == sid);
+        edge.live.asleep = other.into_iter().next();
+        let again = again.into_iter().next();
+        edge.live.session = Some(again.unwrap_or(Session { sid, boot, up: None, down: 0 }));
         edge.live.collecting = None;
         edge.live.asked_at = None;
+        edge.live.wants_inventory = true;
         edge.live.confirmed = false;
         if wiped {
             // What another database said is void: nobody knows what this one holds before it says so.
             edge.live.highest.clear();
             edge.live.unmanaged = None;
             for key in self.keys_of_edge(id) {
-        edge.live.wants_inventory = true;
                 self.placement_mut(&key).record.reported = None;
                 turn.touch(&key);
             }
@@ -350,8 +356,9 @@ impl Controller {
             Some(known) if known == boot => {}
             Some(_) => {
                 // One gateway whose disk was restored to this very epoch shows its new boot once; two go on to
-                // alternate, and each change is a new sign.
+                // alternate, and each change is a new sign. Each counts its messages for itself.
                 session.boot = Some(boot);
+                session.up = None;
                 self.duplicate(turn, id, "two gateways run from copies of one disk");
             }
         }

@@ -48,7 +48,6 @@ impl Controller {
 
     /// Who the edge is and what it can; whether it holds what the records say.
     pub(crate) fn hello(&mut self, turn: &mut Turn, id: &EdgeId, header: &Header, hello: &Hello) {
-        self.check_boot(turn, id, header.sid, hello.boot);
         // Equal roots say what it holds, not how what was given up meanwhile ended there.
         let same = self.root_of(id) == hello.root && !self.has_unknown_end(id);
         let edge = self.edge_mut(id);
@@ -60,8 +59,8 @@ impl Controller {
         let epoch = facts.epoch;
         edge.live.clock_skew_ms = Some(hello.clock.0.saturating_sub(turn.now.wall.0));
         turn.touch_edge(id);
-        edge.live.wants_inventory = !same;
         let want = if same { Want::None } else { Want::Inventory };
+        edge.live.wants_inventory = !same;
         if !same {
             edge.live.asked_at = Some(turn.now.monotonic);
         }
@@ -94,7 +93,10 @@ impl Controller {
     pub(crate) fn note_epoch(&mut self, turn: &mut Turn, id: &EdgeId, header: &Header) {
         let ours = self.meta.epoch;
         let edge = self.edge_mut(id);
-        if header.ce > ours && edge.record.facts.store == Some(header.sid.store) {
+        let facts = &edge.record.facts;
+        // Of two databases that alternate, the one that was replaced may be the one that stays: it must hear us then.
+        let is_its = [facts.store, facts.previous_store].contains(&Some(header.sid.store));
+        if header.ce > ours && is_its {
             edge.live.highest_ce = edge.live.highest_ce.max(header.ce);
             self.hold_behind(turn, id);
         }
@@ -118,9 +120,9 @@ impl Controller {
     pub(crate) fn ask_inventory(&mut self, turn: &mut Turn, id: &EdgeId) {
         let heartbeat_s = self.settings.heartbeat_s;
         let edge = self.edge_mut(id);
+        edge.live.wants_inventory = true;
         let asked = edge.live.asked_at;
         if asked.is_some_and(|at| at.plus_ms(limits::HELLO_PAUSE_MS) > turn.now.monotonic) {
-        edge.live.wants_inventory = true;
             return;
         }
         edge.live.asked_at = Some(turn.now.monotonic);
@@ -266,11 +268,12 @@ impl Controller {
         let record = &mut self.placement_mut(key).record;
         let ours = record.generation;
         if let Some(attempt) = item.and_then(|i| i.attempted.as_ref()).filter(|a| a.generation == ours) {
-            let given_up = [&record.last_issue, &record.last_run]
-                .into_iter()
-                .flatten()
-                .any(|s| s.generation == ours && s.code.class().is_some() && s.code != attempt.code);
-            if given_up {
+            // Given up without a word of the edge, or settled by the word of another database that stood here meanwhile.
+            let otherwise = [&record.last_issue, &record.last_run].into_iter().flatten().any(|s| {
+                let failed = !s.code.is_success() || !attempt.code.is_success();
+                s.generation == ours && failed && s.code != attempt.code
+            });
+            if otherwise {
                 let attempt = attempt.clone();
                 return self.late_result(turn, key, &attempt);
             }
@@ -336,9 +339,6 @@ impl Controller {
     pub(crate) fn cloud_behind(&mut self, turn: &mut Turn, id: &EdgeId, rule: RuleId, theirs: Generation) {
         let highest = self.edge_mut(id).live.highest.entry(rule).or_default();
         *highest = theirs.max(*highest);
-        self.hold_behind(turn, id);
-    }
-
         let key = (rule, id.clone());
         let record = &mut self.placement_mut(&key).record;
         if record.generation == theirs {
@@ -346,6 +346,9 @@ impl Controller {
             record.generation = theirs.next();
             turn.touch(&key);
         }
+        self.hold_behind(turn, id);
+    }
+
     fn hold_behind(&mut self, turn: &mut Turn, id: &EdgeId) {
         let edge = self.edge_mut(id);
         if !edge.record.facts.cloud_behind {

@@ -15,7 +15,8 @@ use crate::world::World;
 /// A row of the table that applies to a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Row {
-    /// An operation in flight ended there with this code, and the answer was lost.
+    /// An operation ended there with this code, which is not known or shown otherwise: the answer was lost, or it was that
+    /// of another database.
     Ended(Code),
     /// An operation in flight is at its generation there, and how it ended was not told.
     NotEnded,
@@ -127,13 +128,19 @@ fn row_of(world: &World, record: &PlacementRecord, item: Option<&InventoryItem>)
             None => Some(Row::NotEnded),
         };
     }
+    let at_this =
+        [&record.last_issue, &record.last_run].into_iter().flatten().filter(|s| s.generation == ours);
+    if let Some(attempt) = ended
+        && at_this.clone().any(|shown| {
+            shown.code != attempt.code && !(shown.code.is_success() && attempt.code.is_success())
+        })
+    {
+        return Some(Row::Ended(attempt.code));
+    }
     let target = record.target.as_ref()?.at;
     // What it was sent, or, from before the cloud was restored from a backup, what is desired.
     let as_wanted = |running| running == Some(target) || running == Some(record.desired.at);
-    let failed = [&record.last_issue, &record.last_run]
-        .into_iter()
-        .flatten()
-        .any(|last| last.generation == ours && !last.code.is_success());
+    let failed = at_this.clone().any(|last| !last.code.is_success());
     match there {
         None if record.committed.is_some() && !failed => policy.map(|policy| Row::Wiped(policy.on_wipe)),
         Some(item) if item.generation == ours && !as_wanted(item.running) && !failed => {

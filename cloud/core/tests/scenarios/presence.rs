@@ -96,6 +96,35 @@ fn a_cloned_disk_shows_as_two_boots_in_one_epoch() {
 }
 
 #[test]
+fn the_second_of_two_gateways_is_heard_although_the_first_used_its_numbers() {
+    let mut world = World::issued();
+    assert!(world.sq > 1);
+    // Its birth is lost. Its hello would be taken for a copy, and so would all that it says until it has said as much.
+    (world.boot, world.sq) = (99, 0);
+    world.hello();
+    assert_eq!(world.act("up", Action::IssueAgain).unwrap_err().code(), Code::DuplicateEdge);
+    assert!(!world.down.is_empty(), "it is welcomed");
+    for _ in 0..3 {
+        world.pass(100_001);
+        world.hello();
+    }
+    assert!(world.act("up", Action::IssueAgain).is_ok(), "it is the only one");
+}
+
+#[test]
+fn a_session_that_was_replaced_and_stands_after_all_is_spoken_to_on_its_numbers() {
+    let mut world = World::issued();
+    let (first, known) = (world.sid, world.down.last().expect("a set was sent").0.sq);
+    // A birth of a database that is gone, which nobody had heard before.
+    world.sid = SessionId { store: StoreId(0xb), epoch: 1 };
+    world.presence(&Up::Birth(Birth { boot: 8 }));
+    world.sid = first;
+    world.up(&Up::Pong(Ping { nonce: 1 }));
+    let (header, _) = world.down.last().expect("it is asked what it holds");
+    assert_eq!((header.sid, header.sq), (first, known + 1));
+}
+
+#[test]
 fn a_disk_restored_to_the_epoch_that_stands_is_held_once_and_clones_as_long_as_they_alternate() {
     let mut world = World::issued();
     // The same epoch with another boot: it cannot be told yet from a cloned disk.

@@ -251,6 +251,26 @@ fn drift_that_only_an_update_of_the_agent_can_mend_is_shown_as_drift() {
 }
 
 #[test]
+fn a_gateway_that_was_replaced_for_a_while_and_obeyed_a_higher_epoch_is_heard_again() {
+    // The pings of the restored controller bore an epoch that it refuses, and nobody said CLOUD_BEHIND of it.
+    let steps = [
+        At(20_000, BackUpCloud),
+        At(100_000, KillCloud { down_ms: 1_000 }),
+        // Of two gateways with one disk the copy is off; the other one is wiped when the controller is restored.
+        At(180_000, Clone { edge: 0 }),
+        At(180_001, KillEdge { edge: 0, down_ms: 600_000 }),
+        At(190_000, KillEdge { edge: 0, down_ms: 30_000 }),
+        At(200_000, CloudClock { ahead_ms: -41_809_025 }),
+        At(200_001, RestoreCloud),
+        At(205_000, Wipe { edge: 0 }),
+        At(260_000, CloneEnds { edge: 0, original: true }),
+    ];
+    for seed in 1..10 {
+        holds(&calm(seed, 1, 270_000, then(issued(GOOD), steps)));
+    }
+}
+
+#[test]
 fn what_waits_for_a_confirmation_goes_on_although_the_question_after_it_was_lost() {
     // The next question came with the routine hello, a quarter of an hour later.
     let steps = [
@@ -263,6 +283,23 @@ fn what_waits_for_a_confirmation_goes_on_although_the_question_after_it_was_lost
     ];
     for seed in 1..10 {
         holds(&calm(seed, 1, 122_000, then(issued(GOOD), steps)));
+    }
+}
+
+#[test]
+fn an_action_is_shown_as_the_gateway_that_is_left_says_that_it_ended() {
+    // Both probe the same set. Here it is refused; in the copy, which goes again, it runs later: it was shown as done for ever.
+    let mut steps = vec![At(4_000, Remote { remote: 0, is: Silent })];
+    steps.extend(issued(GOOD));
+    steps.extend([
+        At(8_000, Clone { edge: 0 }),
+        At(8_001, KillEdge { edge: 0, down_ms: 40_000 }),
+        At(10_000, Remote { remote: 0, is: Refusing(Auth) }),
+        At(30_000, Remote { remote: 0, is: Up }),
+        At(80_000, CloneEnds { edge: 0, original: false }),
+    ]);
+    for seed in 1..10 {
+        holds(&calm(seed, 1, 81_000, steps.clone()));
     }
 }
 
