@@ -23,6 +23,7 @@ mod rejection;
 mod request;
 mod rules;
 mod shared;
+mod stored;
 mod succession;
 mod timers;
 mod view;

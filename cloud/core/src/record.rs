@@ -210,8 +210,9 @@ pub struct Target {
     pub secret: Option<StoredSecret>,
 }
 
-/// One rule on one edge: the stored facts from which its states are computed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One rule on one edge: the stored facts from which its states are computed. What is stored of it is in `stored`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "crate::stored::StoredPlacement")]
 pub struct PlacementRecord {
     /// The rule.
     pub rule: RuleId,
@@ -220,7 +221,6 @@ pub struct PlacementRecord {
     /// The edge.
     pub edge: EdgeId,
     /// Values of the rule's variables on this edge.
-    #[serde(default)]
     pub vars: BTreeMap<String, String>,
     /// `false`: it was taken off; kept until the edge said so, and for its generation.
     pub present: bool,

@@ -1,6 +1,6 @@
 //! When something is due: at most one moment per key, and the next of all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tidegate_model::ids::{EdgeId, RuleId};
 use tidegate_model::time::Monotonic;
@@ -29,41 +29,49 @@ impl TimerKey {
     }
 }
 
+/// A moment, and which one it was of all that were set: two at the same moment come in the order in which they were set.
+type Place = (Monotonic, u64);
+
 /// The moments, by key and in order.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    by_key: BTreeMap<TimerKey, Monotonic>,
-    by_time: BTreeSet<(Monotonic, TimerKey)>,
+    by_key: BTreeMap<TimerKey, Place>,
+    by_time: BTreeMap<Place, TimerKey>,
+    last: u64,
 }
 
 impl Timers {
     /// Sets the moment of a key, in place of the one that it had.
     pub(crate) fn set(&mut self, key: TimerKey, at: Monotonic) {
-        self.clear(&key);
-        self.by_key.insert(key.clone(), at);
-        self.by_time.insert((at, key));
+        self.last += 1;
+        let place = (at, self.last);
+        if let Some(before) = self.by_key.insert(key.clone(), place) {
+            self.by_time.remove(&before);
+        }
+        self.by_time.insert(place, key);
     }
 
     /// Waits no longer for a key.
     pub(crate) fn clear(&mut self, key: &TimerKey) {
-        if let Some(at) = self.by_key.remove(key) {
-            self.by_time.remove(&(at, key.clone()));
+        if let Some(place) = self.by_key.remove(key) {
+            self.by_time.remove(&place);
         }
     }
 
     /// Takes one key whose moment has come.
     pub(crate) fn pop_due(&mut self, now: Monotonic) -> Option<TimerKey> {
-        let (at, key) = self.by_time.first()?.clone();
-        if at > now {
+        let entry = self.by_time.first_entry()?;
+        if entry.key().0 > now {
             return None;
         }
-        self.clear(&key);
+        let key = entry.remove();
+        self.by_key.remove(&key);
         Some(key)
     }
 
     /// The next moment.
     pub(crate) fn next(&self) -> Option<(Monotonic, &TimerKey)> {
-        self.by_time.first().map(|(at, key)| (*at, key))
+        self.by_time.first_key_value().map(|((at, _), key)| (*at, key))
     }
 }
 

@@ -50,16 +50,12 @@ impl Change {
         Self { tree, key, pieces: Vec::new() }
     }
 
-    /// The change of each piece, given how many there are.
-    fn raw(&self, before: u16) -> impl Iterator<Item = RawChange> + '_ {
+    /// Key and new value of each piece, given how many there are.
+    fn raw(&self, before: u16) -> impl Iterator<Item = (Vec<u8>, Option<&[u8]>)> {
         let after = u16::try_from(self.pieces.len()).unwrap_or(u16::MAX);
-        let put = (0..).zip(&self.pieces).map(|(number, piece)| (number, Some(piece.clone())));
+        let put = (0..).zip(&self.pieces).map(|(number, piece)| (number, Some(piece.as_slice())));
         let take = (after..before.max(after)).map(|number| (number, None));
-        put.chain(take).map(|(number, value)| RawChange {
-            tree: self.tree,
-            key: value::piece_key(&self.key, number),
-            value,
-        })
+        put.chain(take).map(|(number, value)| (value::piece_key(&self.key, number), value))
     }
 }
 
@@ -116,7 +112,9 @@ impl Records {
                 let tree = tree_of(trees, change.tree)?;
                 let before = tree.get(value::piece_key(&change.key, 0))?;
                 let before = before.as_deref().map_or(0, value::pieces_of);
-                change.raw(before).try_for_each(|raw| apply(trees, seal, &raw))?;
+                change
+                    .raw(before)
+                    .try_for_each(|(key, value)| apply(tree, seal, change.tree, &key, value))?;
             }
             Ok(())
         })
@@ -142,8 +140,11 @@ impl Records {
         let number = Change::put(META, SCHEMA_VERSION.to_vec(), &schema)
             .map_err(|why| Error::failed("writing", &self.dir, why))?;
         self.transact(|trees, seal| {
-            changes.iter().try_for_each(|raw| apply(trees, seal, raw))?;
-            number.raw(0).try_for_each(|raw| apply(trees, seal, &raw))
+            for RawChange { tree, key, value } in changes {
+                apply(tree_of(trees, *tree)?, seal, *tree, key, value.as_deref())?;
+            }
+            let meta = tree_of(trees, META)?;
+            number.raw(0).try_for_each(|(key, value)| apply(meta, seal, META, &key, value))
         })
     }
 
@@ -156,7 +157,7 @@ impl Records {
                 work(trees, &mut seal)?;
                 let sealed =
                     Change::put(META, SEAL.to_vec(), &seal).map_err(ConflictableTransactionError::Abort)?;
-                for RawChange { key, value, .. } in sealed.raw(0) {
+                for (key, value) in sealed.raw(0) {
                     tree_of(trees, META)?.insert(key, value.unwrap_or_default())?;
                 }
                 Ok(seal)
@@ -191,15 +192,13 @@ fn tree_of(trees: &[TransactionalTree], tree: Tree) -> Tx<&TransactionalTree> {
 }
 
 /// Changes one entry, and the seal with it.
-fn apply(trees: &[TransactionalTree], seal: &mut Seal, change: &RawChange) -> Tx<()> {
-    let RawChange { tree, key, value } = change;
-    let at = tree_of(trees, *tree)?;
+fn apply(at: &TransactionalTree, seal: &mut Seal, tree: Tree, key: &[u8], value: Option<&[u8]>) -> Tx<()> {
     let before = match value {
         Some(value) => {
             seal.add(tree.0, key, value);
-            at.insert(key.as_slice(), value.as_slice())
+            at.insert(key, value)
         }
-        None => at.remove(key.as_slice()),
+        None => at.remove(key),
     };
     let before =
         before.map_err(|error: UnabortableTransactionError| ConflictableTransactionError::from(error))?;

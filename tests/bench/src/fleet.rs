@@ -262,8 +262,10 @@ async fn next(wire: &mut Option<(SessionId, Wire)>) -> io::Result<Packet> {
 
 /// Whether an envelope is of this kind; the kind comes before the body, in the first bytes.
 fn is(payload: &[u8], kind: &str) -> bool {
-    let wanted = format!("\"t\":\"{kind}\"");
-    payload.windows(wanted.len()).take(64).any(|part| part == wanted.as_bytes())
+    const BEFORE: &[u8] = b"\"t\":\"";
+    let at = payload.windows(BEFORE.len()).take(64).position(|part| part == BEFORE);
+    let rest = at.and_then(|at| payload.get(at + BEFORE.len()..)).unwrap_or_default();
+    rest.strip_prefix(kind.as_bytes()).is_some_and(|rest| rest.starts_with(b"\""))
 }
 
 fn semver_of_this_workspace() -> semver::Version {

@@ -14,6 +14,7 @@ use tidegate_model::time::Wall;
 use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::DesiredRun;
 
+use super::export::FORMAT;
 use super::{Check, Counts, Memory, Sled, Store, StoreError, check_file, export, fill, frozen, nothing_new};
 
 /// Cache of a test's store, in MiB.
@@ -309,8 +310,8 @@ async fn a_file_that_is_not_whole_is_refused_with_a_sentence_that_quotes_nothing
         (format!("{whole}{whole}"), "something stands after its last line"),
         (format!("{whole}x"), "something stands after its last line"),
         (
-            whole.replacen("\"format\":1", "\"format\":2", 1),
-            "reads up to 1; import it with the version of tidegate",
+            whole.replacen(&format!("\"format\":{FORMAT}"), &format!("\"format\":{}", FORMAT + 1), 1),
+            "reads up to 2; import it with the version of tidegate",
         ),
         (without(0), "no export of tidegate"),
         ("{}\n".to_owned(), "no export of tidegate"),

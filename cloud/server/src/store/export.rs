@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 
 use super::{MAX_PAGE, Pending, Store, StoreError};
 
-/// Version of the file's format.
-pub(super) const FORMAT: u32 = 1;
+/// Version of the file's format. In format 1 a placement holds each rendered rule as often as it names it.
+pub(super) const FORMAT: u32 = 2;
 /// Bytes of lines that go to the receiver together, about.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Chunks that may wait for their receiver; the export waits with the next one.

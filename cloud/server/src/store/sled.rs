@@ -29,11 +29,15 @@ const EDGES: Tree = Tree(3);
 const PLACEMENTS: Tree = Tree(4);
 const ANSWERS: Tree = Tree(5);
 
-/// Schema 1 had no seal; `tidegate-records` writes it with the schema's number, and nothing else changed.
+/// Schema 1 had no seal; `tidegate-records` writes it with the schema's number, and nothing else changed. Placements of
+/// schema 2 hold each rendered rule as often as they name it; they are read as they are.
 static LAYOUT: Layout = Layout {
     trees: &["meta", "rules", "versions", "edges", "placements", "answers"],
-    schema: 2,
-    steps: &[Step { to: 2, what: "all records are sealed together", run: |_| Ok(Vec::new()) }],
+    schema: 3,
+    steps: &[
+        Step { to: 2, what: "all records are sealed together", run: |_| Ok(Vec::new()) },
+        Step { to: 3, what: "a rendered rule is written once per placement", run: |_| Ok(Vec::new()) },
+    ],
     early_schema: |_| None,
 };
 
