@@ -203,7 +203,7 @@ async fn attach(
     }
 }
 
-/// A connection's ownership of its session. Dropping it, on whatever way, lets the session go, tells the watcher, and lets
+/// A connection's ownership of its session. Dropping it, on whatever way, tells the watcher, lets the session go, and lets
 /// the next connection of the same client in.
 pub(crate) struct Attachment {
     pub context: Arc<Context>,
@@ -228,13 +228,14 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let client_id = &self.slot.client_id;
-        self.context.hub.detach(client_id, self.connection);
+        // The watcher first: as soon as the session is let go the next connection of the same client may be announced.
         if self.announced && !std::thread::panicking() {
             let reason = self.reason.take().unwrap_or(DisconnectReason::Stopped);
             tracing::debug!(client.id = ?client_id, connection = self.connection, %reason, "client disconnected");
             let (client_id, connection) = (Arc::clone(client_id), self.connection);
             self.context.watcher.event(&Event::Disconnected { client_id, connection, reason });
         }
+        self.context.hub.detach(&self.slot.client_id, self.connection);
         self.ended.cancel();
     }
 }
