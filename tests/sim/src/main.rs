@@ -9,6 +9,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
+use tidegate_sim::Failure;
 use tidegate_sim::many::{ENOUGH_FAILURES, run_many};
 
 /// Seeds between two lines of progress.
@@ -29,16 +30,16 @@ fn main() -> ExitCode {
     let threads = number("TIDEGATE_SIM_THREADS").unwrap_or(2);
     let enough = number("TIDEGATE_SIM_FAILURES").unwrap_or(ENOUGH_FAILURES);
     let began = Instant::now();
-    let progress = |done: u64| {
+    let progress = |done: u64, failed: Option<&Failure>| {
+        if let Some(failure) = failed {
+            println!("{failure}\n");
+        }
         if done.is_multiple_of(PROGRESS_EVERY) {
             let seconds = began.elapsed().as_secs_f64();
             println!("{done} of {count} seeds in {seconds:.0} s, {:.0} per s", done as f64 / seconds);
         }
     };
     let (total, failures) = run_many(first, count, threads, enough, &progress);
-    for failure in &failures {
-        println!("{failure}\n");
-    }
     let seconds = began.elapsed().as_secs_f64();
     println!(
         "seeds {first} to {}: {} kept every invariant, {} failed, {seconds:.1} s\n{} inputs, {} sets, {} inventories; everything was settled at most {} s after the last fault\nwhat happened how often:\n{}",

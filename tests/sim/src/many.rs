@@ -10,13 +10,13 @@ use crate::run::{Failure, Stats, run};
 pub const ENOUGH_FAILURES: usize = 3;
 
 /// Runs `count` seeds from `first` on, on so many threads, until `enough` of them failed; tells `progress` after each seed
-/// how many are done.
+/// how many are done, and how it failed.
 pub fn run_many(
     first: u64,
     count: u64,
     threads: usize,
     enough: usize,
-    progress: &(dyn Fn(u64) + Sync),
+    progress: &(dyn Fn(u64, Option<&Failure>) + Sync),
 ) -> (Stats, Vec<Failure>) {
     let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
     let failures = Mutex::new(Vec::new());
@@ -28,11 +28,15 @@ pub fn run_many(
             if nth >= count || failed >= enough {
                 return total;
             }
-            match run(first + nth) {
+            let ended = run(first + nth);
+            progress(
+                done.fetch_add(1, Ordering::Relaxed) + 1,
+                ended.as_ref().err().map(|failure| &**failure),
+            );
+            match ended {
                 Ok(stats) => total.add(&stats),
                 Err(failure) => failures.lock().expect("no thread panics while it holds it").push(*failure),
             }
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
         }
     };
     let mut total = Stats::default();

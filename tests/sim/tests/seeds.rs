@@ -46,7 +46,7 @@ fn every_seed_keeps_the_invariants_and_everything_really_happens() {
     let first = setting("TIDEGATE_SIM_FIRST").unwrap_or(1);
     let count = setting("TIDEGATE_SIM_SEEDS").unwrap_or(SEEDS);
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let (total, failures) = run_many(first, count, threads, ENOUGH_FAILURES, &|_| {});
+    let (total, failures) = run_many(first, count, threads, ENOUGH_FAILURES, &|_, _| {});
     let text: Vec<String> = failures.iter().map(ToString::to_string).collect();
     assert!(text.is_empty(), "{} seeds failed\n{}", text.len(), text.join("\n\n"));
     if count >= SEEDS {
