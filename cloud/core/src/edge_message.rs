@@ -68,6 +68,12 @@ impl Controller {
         let is_hello = matches!(message, Up::Hello(_));
         let heard = self.heard(turn, id, header.sid, is_hello);
         self.note_epoch(turn, id, header);
+        if let Up::Hello(hello) = &message
+            && heard != Heard::Past
+        {
+            // Before its number: the second of two gateways counts for itself, and would be taken for an echo.
+            self.check_boot(turn, id, header.sid, hello.boot);
+        }
         match heard {
             Heard::Current => {}
             Heard::Revenant => {
@@ -85,10 +91,6 @@ impl Controller {
                 }
                 return;
             }
-        }
-        if let Up::Hello(hello) = &message {
-            // Before its number: the second of two gateways counts for itself, and would be taken for an echo.
-            self.check_boot(turn, id, header.sid, hello.boot);
         }
         let order = self.order(id, header);
         if order == Order::Copy {

@@ -347,10 +347,9 @@ impl Controller {
 
     /// Two boot numbers in one epoch are two gateways with one disk image.
     pub(crate) fn check_boot(&mut self, turn: &mut Turn, id: &EdgeId, sid: SessionId, boot: u64) {
-        let Some(session) = &mut self.edge_mut(id).live.session else { return };
-        if session.sid != sid {
-            return;
-        }
+        let live = &mut self.edge_mut(id).live;
+        let known = [&mut live.session, &mut live.asleep].into_iter().flatten().find(|s| s.sid == sid);
+        let Some(session) = known else { return };
         match session.boot {
             None => session.boot = Some(boot),
             Some(known) if known == boot => {}

@@ -112,6 +112,15 @@ fn the_second_of_two_gateways_is_heard_although_the_first_used_its_numbers() {
 }
 
 #[test]
+fn the_second_of_two_gateways_is_noticed_by_its_first_hello_where_the_session_is_believed_dead() {
+    let mut world = World::issued();
+    world.disconnect();
+    world.boot = 99;
+    world.hello();
+    assert_eq!(world.controller.held(&edge_id()), Some(Code::DuplicateEdge), "not only by its next one");
+}
+
+#[test]
 fn a_session_that_was_replaced_and_stands_after_all_is_spoken_to_on_its_numbers() {
     let mut world = World::issued();
     let (first, known) = (world.sid, world.down.last().expect("a set was sent").0.sq);
