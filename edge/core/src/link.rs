@@ -100,10 +100,9 @@ impl Greeting {
         self.pause_ms = self.pause_ms.saturating_mul(2).min(HELLO_RETRY_MAX_MS);
     }
 
-    /// A welcome came: the next hello is the routine one.
+    /// A hello was answered: the next one is the routine one.
     pub fn answered(&mut self, now: Monotonic, dice: &mut Dice) {
         self.asked = None;
-        self.welcomed = true;
         self.pause_ms = HELLO_RETRY_MS;
         let fifth = HELLO_EVERY_MS / 5;
         self.again_at = now.plus_ms(HELLO_EVERY_MS - fifth + dice.up_to(2 * fifth));

@@ -116,8 +116,12 @@ impl Agent {
         let range = HEARTBEAT_RANGE_S;
         let every_ms = i64::from(welcome.heartbeat_s.clamp(*range.start(), *range.end())) * 1_000;
         online.heartbeat = Some(link::Heartbeat { every_ms, next_at: now.plus_ms(every_ms) });
-        let asked = online.greeting.asked.take();
-        online.greeting.answered(now, &mut self.dice);
+        let asked = online.greeting.asked;
+        online.greeting.welcomed = true;
+        // A question is no answer: who we are, nobody may have heard yet.
+        if header.re.is_some() {
+            online.greeting.answered(now, &mut self.dice);
+        }
         match welcome.want {
             wire::Want::Inventory => self.say_inventory(header.id, turn),
             // Only an answer to the hello with today's root says that nothing is missing.

@@ -38,6 +38,24 @@ fn a_session_begins_with_birth_and_hello_and_hello_is_repeated_until_welcome() {
 }
 
 #[test]
+fn a_question_of_the_controller_is_no_answer_to_a_hello() {
+    let mut w = World::new();
+    w.handle(Input::Boot);
+    w.connect();
+    // Asked by a controller that took this session for that of another gateway.
+    let question = Welcome { want: Want::Inventory, heartbeat_s: 60, time: w.now.wall, epoch: 0 };
+    w.down(&Down::Welcome(question.clone()), None);
+    w.forget();
+    w.wait(2_000);
+    assert_eq!(w.kinds(), ["hello"], "who it is may not have been heard");
+    w.welcome(Want::None);
+    w.forget();
+    w.down(&Down::Welcome(question), None);
+    w.wait(10 * 60_000);
+    assert_eq!(w.hellos().len(), 0);
+}
+
+#[test]
 fn the_epoch_grows_before_each_connect() {
     let mut w = World::welcomed();
     let first = w.disk.meta.session;
