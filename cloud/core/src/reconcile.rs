@@ -68,6 +68,9 @@ impl Controller {
         self.send(turn, id, Some(header.id), &Down::Welcome(welcome));
         if same {
             for key in self.keys_of_edge(id) {
+                if follow_stopped(&mut self.placement_mut(&key).record) {
+                    turn.touch(&key);
+                }
                 self.reconcile(turn, &key, None);
             }
             self.confirmed(turn, id);
@@ -372,15 +375,16 @@ impl PlacementRecord {
 }
 
 /// The edge holds the newest set and does not run: that is what is wanted, whatever was followed before the disk of one
-/// side was restored from a backup.
-pub(crate) fn follow_stopped(record: &mut PlacementRecord) {
-    let Some(reported) = &record.reported else { return };
-    let stopped = matches!(reported.run.state, RunState::PausedManual | RunState::NotRunning);
-    if stopped
+/// side was restored from a backup, or from a second gateway that is gone. Whether something else was wanted before.
+pub(crate) fn follow_stopped(record: &mut PlacementRecord) -> bool {
+    let Some(reported) = &record.reported else { return false };
+    let stopped = matches!(reported.run.state, RunState::PausedManual | RunState::NotRunning)
         && reported.running.is_some()
         && record.operation.is_none()
         && reported.generation == record.generation
-    {
+        && record.run != DesiredRun::Stopped;
+    if stopped {
         record.run = DesiredRun::Stopped;
     }
+    stopped
 }

@@ -688,6 +688,22 @@ fn another_content_under_the_generation_in_flight_does_not_settle_it_and_is_over
 }
 
 #[test]
+fn what_a_second_gateway_was_started_for_on_site_is_not_wanted_of_the_one_that_is_left() {
+    let mut world = World::issued();
+    world.act("up", Action::Stop).unwrap();
+    world.apply_set();
+    let stopped = world.run(RunState::PausedManual, By::Cloud);
+    let sequence = stopped.sequence + 1;
+    world.report(RunReport { sequence, ..world.run(RunState::Running, By::Local) });
+    assert_eq!(world.view("up").desired_run, DesiredRun::Running);
+    // The other one goes on; its inventory was lost, and its hello tells nothing that is not known.
+    world.report(RunReport { sequence: sequence + 1, ..stopped });
+    world.hello();
+    assert!(!world.wants_inventory());
+    assert_eq!(world.view("up").desired_run, DesiredRun::Stopped);
+}
+
+#[test]
 fn placing_a_rule_that_the_edge_holds_unmanaged_asks_what_it_holds() {
     let mut world = World::issued();
     world.snapshot.placements.clear();
