@@ -270,17 +270,18 @@ impl Controller {
         rule["placements"].as_array()?.iter().find(|p| p["edge"] == edge).cloned()
     }
 
-    /// Sends an action and does not wait for the answer: what is killed next is killed in the midst of it. The
-    /// connection ends when what is returned is dropped.
+    /// Sends an action, with an `Idempotency-Key` if there is one, and does not wait for the answer: what is killed next is
+    /// killed in the midst of it. The connection ends when what is returned is dropped.
     ///
     /// # Panics
     /// When the API cannot be reached.
     #[must_use]
-    pub fn send_action(&self, rule: &str, edge: &str, action: &str) -> TcpStream {
+    pub fn send_action(&self, rule: &str, edge: &str, action: &str, key: Option<&str>) -> TcpStream {
         let mut stream = TcpStream::connect(self.http).expect("the API listens");
+        let key = key.map(|key| format!("Idempotency-Key: {key}\r\n")).unwrap_or_default();
         let request = format!(
             "POST /api/v1/placements/{rule}/{edge}/{action} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
-             Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}",
+             {key}Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}",
             self.http, self.token
         );
         stream.write_all(request.as_bytes()).expect("the API takes a request");

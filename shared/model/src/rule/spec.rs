@@ -172,7 +172,7 @@ pub enum WhenFull {
     /// The oldest messages, counted.
     #[default]
     DropOldest,
-    /// New messages: they are not acknowledged to their source, and the rule pauses with `QUEUE_FULL`.
+    /// New messages: they are not acknowledged to their source until there is room (`QUEUE_FULL` is shown beside the run state).
     Block,
 }
 

@@ -1,13 +1,14 @@
 //! `kill -9` of the agent, of the controller and of both, while messages flow and while issuing: nothing that a device
 //! saw acknowledged is lost, order is kept, and the cloud never says *issued* where it is not so.
 
+use std::io::Read as _;
 use std::thread::sleep;
 use std::time::Duration;
 
 use tidegate_e2e::process::Process;
 use tidegate_e2e::proxy::Cable;
 use tidegate_e2e::world::EDGE;
-use tidegate_e2e::{Device, PATIENCE, Rule, World};
+use tidegate_e2e::{Device, PATIENCE, Rule, World, until};
 
 /// A moment to kill at: spread over `span`, and the same in each run of the tests.
 fn moment(round: u64, span: Duration) -> Duration {
@@ -115,13 +116,44 @@ pub fn kill_the_controller_while_issuing(mut world: World) {
     // The gateway's pause before it connects again doubles with each round.
     for round in 0..6 {
         change(&world, &mut rule, round);
-        let _request = world.controller.send_action("camera-up", EDGE, "sync");
+        let _request = world.controller.send_action("camera-up", EDGE, "sync", None);
         sleep(moment(round, ISSUING));
         world.controller.process.kill9();
         world.controller.start_again();
         synced_in_the_end(&world);
     }
     remote.expect_all_in_order(&device.finish());
+}
+
+#[test]
+fn kill_9_of_the_controller_during_a_request_with_a_key_never_has_it_done_twice() {
+    let mut world = World::new();
+    world.run_rule(&Rule::new("camera-up", world.remote.address));
+    let generation = |world: &World| world.settled("camera-up")["generation"].as_u64().unwrap();
+    for round in 0..8 {
+        let before = generation(&world);
+        let key = format!("order-{round}");
+        let request = world.controller.send_action("camera-up", EDGE, "issue-again", Some(&key));
+        sleep(moment(round, ISSUING));
+        world.controller.process.kill9();
+        drop(request);
+        world.controller.start_again();
+        world.controller.wait_link(PATIENCE, EDGE, "online");
+        // Whoever got no answer sends the same again, as often as it likes.
+        let answer = || {
+            let mut request = world.controller.send_action("camera-up", EDGE, "issue-again", Some(&key));
+            let mut answer = String::new();
+            request.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        let first =
+            until("the request is taken", || Some(answer()).filter(|a| a.starts_with("HTTP/1.1 202")));
+        let again = answer();
+        assert!(again.contains("idempotency-replayed: true"), "{again}");
+        let body = |answer: &str| answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+        assert_eq!(body(&first), body(&again));
+        assert_eq!(generation(&world), before + 1, "it was done once");
+    }
 }
 
 #[test]
@@ -137,7 +169,7 @@ pub fn kill_the_agent_while_issuing(mut world: World) {
     device.publish_on();
     for round in 0..10 {
         change(&world, &mut rule, round);
-        let _request = world.controller.send_action("camera-up", EDGE, "sync");
+        let _request = world.controller.send_action("camera-up", EDGE, "sync", None);
         sleep(moment(round, ISSUING));
         world.agent.process.kill9();
         world.agent.start_again();
@@ -153,7 +185,7 @@ fn c07_kill_9_of_the_agent_during_the_first_issue_never_yields_a_false_issued() 
     for round in 0..8 {
         let name = format!("rule-{round}");
         world.controller.apply_and_place(&Rule::new(&name, world.remote.address), EDGE);
-        let _request = world.controller.send_action(&name, EDGE, "issue");
+        let _request = world.controller.send_action(&name, EDGE, "issue", None);
         sleep(moment(round, ISSUING));
         world.agent.process.kill9();
         world.agent.start_again();
@@ -178,7 +210,7 @@ fn c07_kill_9_of_both_while_messages_flow_and_while_issuing() {
     for round in 0..8 {
         device.wait_flow(50);
         change(&world, &mut rule, round);
-        let _request = world.controller.send_action("camera-up", EDGE, "sync");
+        let _request = world.controller.send_action("camera-up", EDGE, "sync", None);
         sleep(moment(round, ISSUING));
         world.controller.process.kill9();
         world.agent.process.kill9();
