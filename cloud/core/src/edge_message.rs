@@ -144,9 +144,7 @@ impl Controller {
 
     /// How a set ended.
     fn result(&mut self, turn: &mut Turn, key: &Key, result: &SetResult) {
-        let record = &self.placement_mut(key).record;
-        let (ours, keep_was_sent) =
-            (record.generation, record.operation.as_ref().is_some_and(|o| o.tries == 0));
+        let ours = self.placement_mut(key).record.generation;
         if result.generation > ours || result.code == Code::Conflict {
             return self.cloud_behind(turn, &key.1, key.0, result.generation);
         }
@@ -169,8 +167,9 @@ impl Controller {
                 detail: result.detail.clone(),
             };
             self.late_result(turn, key, &attempt);
-        } else if result.code == Code::MissingDependency && keep_was_sent && sent_keep(record) {
-            // The edge does not hold what we believed it holds: the same set, with the bytes.
+        } else if result.code == Code::MissingDependency && self.tries(key) == 0 {
+            // The edge does not hold what we believed it holds: the same set, with the bytes. What it told since does not show
+            // whether the first try was without.
             if let Some(operation) = &mut self.placement_mut(key).record.operation {
                 operation.tries += 1;
             }
@@ -289,13 +288,6 @@ impl Controller {
             turn.tell_placement(&name, &edge, text);
         }
     }
-}
-
-/// Whether the set in flight carried no bytes.
-fn sent_keep(record: &PlacementRecord) -> bool {
-    record
-        .set(record.running() == record.target.as_ref().map(|t| t.at))
-        .is_some_and(|s| s.config == Config::Keep)
 }
 
 /// Somebody on site stopped or started the rule: that is what is wanted now, so that the next sync does not undo it.

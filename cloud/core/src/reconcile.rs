@@ -288,18 +288,17 @@ impl Controller {
         let last_failed = last.is_some_and(|s| !s.code.is_success());
         let last_action = last.and_then(|s| s.action);
         let lost = last.is_some_and(|s| s.code.is_transient() || s.code == Code::EdgeOffline);
-        let wiped = record.reported.is_none() && record.committed.is_some();
+        let gone = record.reported.is_none() && record.committed.is_some();
+        // It remembers that a removal was its newest command: before the cloud was restored from a backup it was taken off.
+        let taken_off = item.is_some_and(|item| !item.present && item.generation >= ours);
         // The edge said once that it had it, and now says that it holds nothing.
-        if wiped {
-            match policy.on_wipe {
-                OnWipe::Issue => self.begin_by_system(turn, key, Action::IssueAgain),
-                OnWipe::Keep => {
-                    record.target = None;
-                    record.committed = None;
-                    record.last_issue = None;
-                    turn.touch(key);
-                }
-            }
+        if gone && (taken_off || policy.on_wipe == OnWipe::Keep) {
+            record.target = None;
+            record.committed = None;
+            record.last_issue = None;
+            turn.touch(key);
+        } else if gone {
+            self.begin_by_system(turn, key, Action::IssueAgain);
         } else if theirs < ours && (lost || !last_failed) {
             // A push was lost on the way: the edge gets the latest set, without an operator.
             self.begin_by_system(turn, key, last_action.unwrap_or(Action::Sync));

@@ -184,7 +184,7 @@ async fn confirm(session: &Session, name: &str) -> Result<Exit, Failure> {
     // Where there is nothing to confirm the server says so better than a question.
     if edge.held.is_some_and(|held| held.code == Code::CloudBehind.as_str()) {
         let question = format!(
-            "Take what edge {name} holds for what happened, and number the cloud's actions above it? Nothing is sent by that."
+            "Take what edge {name} holds for what happened, and number the cloud's actions above it? What waits for it is sent then; what differs stays as it is until you say so."
         );
         prompt::confirm(&session.out, &question, session.yes)?;
     }

@@ -8,7 +8,7 @@ use tidegate_model::placement::{Action, IssueState, Link, RunState};
 use tidegate_model::rule::SecretInput;
 use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{
-    Birth, By, Config, Counters, DesiredRun, Fault, Origin, QueueFull, Report, RunReport, Up,
+    Birth, By, Config, Counters, DesiredRun, Fault, Origin, QueueFull, Report, RunReport, SetResult, Up,
 };
 
 #[test]
@@ -479,6 +479,37 @@ fn what_the_edge_does_not_hold_is_sent_again_with_its_bytes() {
 }
 
 #[test]
+fn a_rule_that_is_placed_again_while_its_removal_is_under_way_is_sent_with_its_bytes_in_the_end() {
+    let mut world = World::issued();
+    world.ask(Request::Unplace { rule: rule_name("up"), edge: edge_id() }).unwrap();
+    let removal = world.last_set().unwrap();
+    world.place("up").unwrap();
+    world.act("up", Action::IssueAgain).unwrap();
+    let keep = world.last_set().unwrap();
+    assert_eq!((keep.config.clone(), removal.present), (Config::Keep, false));
+    // The edge carries out the one after the other.
+    world.answer(&removal, Code::Ok, None, RunState::NotRunning, "");
+    let refused = SetResult {
+        rule: keep.rule,
+        generation: keep.generation,
+        answers: keep.generation,
+        code: Code::MissingDependency,
+        attempted: Some(keep.target),
+        running: None,
+        want: keep.want,
+        run: world.run(RunState::NotRunning, By::Cloud),
+        duration_ms: 5,
+        detail: "this edge holds no rendered rule with that digest".to_owned(),
+    };
+    world.up(&Up::Result(refused));
+    let bytes = world.last_set().unwrap();
+    assert_eq!((bytes.generation, bytes.want), (keep.generation, keep.want));
+    assert!(matches!(bytes.config, Config::Bytes(_)));
+    world.apply_set();
+    assert_eq!(world.view("up").issue_state, IssueState::Issued);
+}
+
+#[test]
 fn a_lost_result_is_settled_by_the_inventory_and_nothing_is_applied_twice() {
     let mut world = World::placed();
     world.act("up", Action::Issue).unwrap();
@@ -633,6 +664,32 @@ fn a_cloud_that_was_restored_from_a_backup_sends_nothing_before_an_operator_conf
     world.ask(Request::ConfirmEdge { edge: edge_id() }).unwrap();
     world.act("up", Action::IssueAgain).unwrap();
     assert_eq!(world.last_set().unwrap().generation.0, 3);
+}
+
+#[test]
+fn a_rule_that_was_taken_off_after_the_backup_is_not_sent_again_when_the_edge_is_confirmed() {
+    let mut world = World::issued();
+    let backup = world.snapshot.clone();
+    world.ask(Request::Unplace { rule: rule_name("up"), edge: edge_id() }).unwrap();
+    world.apply_set();
+    world.snapshot = backup;
+    world.restart();
+    world.connect();
+    world.inventory();
+    assert_eq!(world.act("up", Action::IssueAgain).unwrap_err().code(), Code::CloudBehind);
+    world.down.clear();
+    world.ask(Request::ConfirmEdge { edge: edge_id() }).unwrap();
+    world.inventory();
+    assert_eq!(world.set_count(), 0, "nobody asked for it");
+    let view = world.view("up");
+    assert_eq!(
+        (view.issue_state, view.run_state, view.removing),
+        (IssueState::NotIssued, RunState::NotRunning, false)
+    );
+    world.act("up", Action::Issue).unwrap();
+    let set = world.apply_set();
+    assert!(set.present && set.generation.0 > 2);
+    assert_eq!(world.view("up").issue_state, IssueState::Issued);
 }
 
 #[test]
