@@ -184,6 +184,9 @@ pub struct Counters {
     /// Messages that wait.
     #[serde(default)]
     pub queued: u64,
+    /// Messages that were given up, by reason.
+    #[serde(default)]
+    pub dropped: BTreeMap<String, u64>,
 }
 
 /// A gateway.

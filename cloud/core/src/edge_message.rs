@@ -5,7 +5,7 @@ use tidegate_model::ids::{EdgeId, RuleId};
 use tidegate_model::placement::{RunState, VersionDigest};
 use tidegate_model::version::Generation;
 use tidegate_model::wire::{
-    Attempt, By, Config, Counters, DesiredRun, Envelope, Header, Report, RunReport, SetResult, Up, WireError,
+    Attempt, By, Counters, DesiredRun, Envelope, Header, Report, RunReport, SetResult, Up, WireError,
 };
 
 use crate::controller::{Controller, Key, Turn};

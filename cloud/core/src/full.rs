@@ -49,7 +49,7 @@ pub(crate) fn queue_full(run: &RunReport) -> Option<QueueFullView> {
     };
     let reason = Reason {
         code: FaultCode::QueueFull.to_string(),
-        detail: format!("the queue is full: {who} until there is room, and nothing is lost"),
+        detail: format!("the queue is full, or was within the last half minute: {who} until there is room"),
         class: None,
         next: next.to_owned(),
     };

@@ -362,7 +362,9 @@ pub(crate) fn next_step(code: Code) -> &'static str {
         Code::MissingDependency => "issue it again",
         Code::PolicyDenied => "ask who runs the gateway to allow it in its policy file",
         Code::NoSpace => "free space on the gateway's disk, then try again",
-        Code::DuplicateEdge => "find the second gateway with this identity and give it its own",
+        Code::DuplicateEdge => {
+            "find the second gateway with this identity and give it its own; the hold ends 5 minutes after the last sign of it"
+        }
         Code::CloudBehind => "look at what the edge runs, then confirm it",
         Code::Superseded => "nothing: a newer action took its place",
         Code::Ok | Code::Accepted | Code::Already => "nothing",

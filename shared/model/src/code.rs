@@ -65,7 +65,7 @@ codes! {
     EdgeOffline = "EDGE_OFFLINE", 409, "the edge is offline";
     NotAllowed = "NOT_ALLOWED", 409, "the action is not possible in this state";
     DuplicateEdge = "DUPLICATE_EDGE", 409, "two gateways use the same identity";
-    CloudBehind = "CLOUD_BEHIND", 409, "the edge holds newer commands than the cloud, which was probably restored from a backup";
+    CloudBehind = "CLOUD_BEHIND", 409, "the edge holds newer commands than the cloud: the cloud was restored from a backup, or the edge was removed and made known anew";
     Stale = "STALE", 410, "a newer command was accepted already";
     StaleController = "STALE_CONTROLLER", 410, "the message comes from a controller that was replaced";
     StaleSession = "STALE_SESSION", 410, "the message was meant for another session";

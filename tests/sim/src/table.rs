@@ -34,11 +34,13 @@ pub enum Row {
     Ahead,
     /// It was there and is not any more.
     Wiped(OnWipe),
+    /// It was taken off there before the cloud was restored from a backup.
+    LeftOff,
 }
 
 impl Row {
     /// Every row, by its name in the counts.
-    pub const NAMES: [&str; 12] = [
+    pub const NAMES: [&str; 13] = [
         "an answer was lost: settled as a success",
         "an answer was lost: settled as a failure",
         "an answer was not told: the same set again",
@@ -51,6 +53,7 @@ impl Row {
         "an edge is ahead: CLOUD_BEHIND",
         "a wiped rule is issued again",
         "a wiped rule is kept away",
+        "a rule that was taken off before the backup came back is left off",
     ];
 
     fn name(self) -> &'static str {
@@ -67,6 +70,7 @@ impl Row {
             Self::Ahead => 9,
             Self::Wiped(OnWipe::Issue) => 10,
             Self::Wiped(OnWipe::Keep) => 11,
+            Self::LeftOff => 12,
         }]
     }
 }
@@ -142,6 +146,10 @@ fn row_of(world: &World, record: &PlacementRecord, item: Option<&InventoryItem>)
     let as_wanted = |running| running == Some(target) || running == Some(record.desired.at);
     let failed = at_this.clone().any(|last| !last.code.is_success());
     match there {
+        // A tombstone at the newest number: the command that took it off came from a controller that is forgotten.
+        None if record.committed.is_some() && item.is_some_and(|item| item.generation >= ours) => {
+            Some(Row::LeftOff)
+        }
         None if record.committed.is_some() && !failed => policy.map(|policy| Row::Wiped(policy.on_wipe)),
         Some(item) if item.generation == ours && !as_wanted(item.running) && !failed => {
             policy.map(|policy| Row::Drifts(policy.on_drift))
@@ -179,7 +187,8 @@ pub fn judge(world: &mut World, edge: &EdgeId, page: &Inventory, was_held: bool,
             | Row::Drifts(_)
             | Row::TakenOff
             | Row::Buried
-            | Row::Wiped(_) => happened(world, edge, *rule, *row),
+            | Row::Wiped(_)
+            | Row::LeftOff => happened(world, edge, *rule, *row),
         };
         if !holds {
             let item = page.rules.iter().find(|item| item.rule == *rule);
@@ -208,7 +217,7 @@ fn happened(world: &World, edge: &EdgeId, rule: RuleId, row: Row) -> bool {
         Row::Drifts(OnDrift::Heal) | Row::Wiped(OnWipe::Issue) => sent && record.operation.is_some(),
         Row::Drifts(OnDrift::Ask) => !sent,
         Row::Buried => settled,
-        Row::Wiped(OnWipe::Keep) => settled && record.target.is_none(),
+        Row::Wiped(OnWipe::Keep) | Row::LeftOff => settled && record.target.is_none(),
         Row::Unmanaged | Row::Ahead => true,
     }
 }

@@ -135,10 +135,7 @@ async fn delete(session: &Session, name: &str, confirm: Option<&str>) -> Result<
         let waiting = if offline == 0 {
             String::new()
         } else {
-            format!(
-                " {} offline: it is removed there when they return.",
-                count(offline, "edge is", "edges are")
-            )
+            format!(" {} offline: the rule is removed there later.", count(offline, "edge is", "edges are"))
         };
         let effect = format!(
             "Deletes rule {name} and removes it from {}; what waits in its queues there is lost.{waiting}",

@@ -2,11 +2,14 @@
 
 use comfy_table::Cell;
 use jiff::Timestamp;
+use tidegate_model::code::Code;
+use tidegate_model::placement::IssueState;
 
 use super::rules::{Column, placements};
 use super::time::ago_or_dash;
 use super::words::{
-    count, issue_counts, link_cell, pending_cell, pending_text, reason_text, run_counts, unmanaged_run_cell,
+    count, held_cell, issue_counts, link_cell, pending_cell, pending_text, reason_text, run_counts,
+    unmanaged_run_cell,
 };
 use super::{Out, finish, table};
 use crate::api::{Broker, Edge, Placement, Summary, Unmanaged};
@@ -26,7 +29,10 @@ pub fn edges(out: &Out, now: Timestamp, edges: &[Edge], wide: bool) -> String {
             Cell::new(edge.tally.placements),
             Cell::new(issue_counts(&edge.tally)),
             Cell::new(run_counts(&edge.tally)),
-            pending_cell(out, edge.tally.pending),
+            match edge.held {
+                Some(_) => held_cell(out),
+                None => pending_cell(out, edge.tally.pending),
+            },
             Cell::new(edge.agent_version.as_deref().unwrap_or("-")),
         ];
         if wide {
@@ -63,6 +69,9 @@ pub fn edge(out: &Out, now: Timestamp, edge: &Edge, placed: &[Placement], wide: 
     ];
     if let Some(held) = &edge.held {
         lines.push(format!("Held       {}", reason_text(held)));
+        if held.code == Code::CloudBehind.as_str() {
+            lines.push(format!("           tidegate edge confirm {}", edge.id));
+        }
     }
     lines.push(String::new());
     if placed.is_empty() {
@@ -120,7 +129,7 @@ pub fn status(out: &Out, server: &str, summary: &Summary, troubled: &[Placement]
     let state = if summary.tally.pending > 0 {
         pending_text(summary.tally.pending)
     } else if !summary.held.is_empty() {
-        format!("Held: {} (tidegate edge get EDGE says why)", summary.held.join(", "))
+        "Aligned, but for what is held".into()
     } else if summary.indicator == "green" {
         "Aligned".into()
     } else {
@@ -135,6 +144,12 @@ pub fn status(out: &Out, server: &str, summary: &Summary, troubled: &[Placement]
         None => state,
     };
     let mut lines = vec![format!("Server      {server}"), format!("State       {state}")];
+    if !summary.held.is_empty() {
+        lines.push(format!(
+            "Held        {}: nothing is sent there (tidegate edge get EDGE says why)",
+            summary.held.join(", ")
+        ));
+    }
     lines.extend(summary.broker.as_ref().map(|broker| format!("Broker      {}", broker_text(broker))));
     lines.extend([
         format!("Rules       {}, {} issued", summary.rules, summary.rules_issued),
@@ -153,7 +168,7 @@ pub fn status(out: &Out, server: &str, summary: &Summary, troubled: &[Placement]
                 Cell::new(format!("{}/{}", p.rule, p.edge)),
                 super::words::issue_cell(out, p),
                 super::words::run_cell(out, p),
-                Cell::new(why.map_or_else(|| next_step(p), reason_text)),
+                Cell::new(why.map_or_else(|| next_step(p, &summary.held), reason_text)),
             ]);
         }
         lines.push(finish(table));
@@ -180,14 +195,21 @@ fn broker_text(broker: &Broker) -> String {
 const MAX_TROUBLED: usize = 5;
 
 /// What to do for a placement that is pending without a failure.
-fn next_step(p: &Placement) -> String {
-    use tidegate_model::placement::IssueState;
+fn next_step(p: &Placement, held: &[String]) -> String {
     match p.issue_state {
+        _ if held.contains(&p.edge) => format!("the edge is held; tidegate edge get {}", p.edge),
         _ if p.in_flight.as_ref().is_some_and(|flight| flight.queued) => {
             format!("sent when the edge returns; look at the gateway, or wait: tidegate edge get {}", p.edge)
         }
         _ if p.in_flight.is_some() => format!("under way; tidegate rule get {}", p.rule),
         IssueState::NotIssued => format!("tidegate issue {} --edge {}", p.rule, p.edge),
+        IssueState::UpdatesNotIssued if p.edge_version.is_some_and(|runs| runs > p.version) => format!(
+            "the edge has v{}, which is newer; tidegate sync {} --edge {} puts v{} back",
+            p.edge_version.unwrap_or_default(),
+            p.rule,
+            p.edge,
+            p.version
+        ),
         IssueState::UpdatesNotIssued | IssueState::Failed => {
             format!("tidegate sync {} --edge {}", p.rule, p.edge)
         }

@@ -127,6 +127,11 @@ pub fn pending_text(pending: u32) -> String {
     if pending == 0 { "Aligned".into() } else { format!("{pending} pending") }
 }
 
+/// The indicator of an edge to which nothing is sent.
+pub fn held_cell(out: &Out) -> Cell {
+    cell(out, "✕", "Held", Mood::Bad)
+}
+
 /// The indicator of a whole.
 pub fn pending_cell(out: &Out, pending: u32) -> Cell {
     let mood = if pending == 0 { Mood::Good } else { Mood::Bad };

@@ -22,7 +22,9 @@ async fn look(client: &Client, checks: &mut Vec<Check>) -> Result<(), ClientErro
     let placements: api::List<Placement> = api::read(&client.list("/placements", &[]).await?)?;
     links(&edges.items, checks);
     held(&edges.items, checks);
-    pending(&placements.items, checks);
+    let held: Vec<&str> =
+        edges.items.iter().filter(|edge| edge.held.is_some()).map(|edge| edge.id.as_str()).collect();
+    pending(&placements.items, &held, checks);
     Ok(())
 }
 
@@ -53,8 +55,8 @@ pub(super) fn links(edges: &[Edge], checks: &mut Vec<Check>) {
     });
 }
 
-/// Placements that failed, have a fault, or wait for somebody.
-pub(super) fn pending(placements: &[Placement], checks: &mut Vec<Check>) {
+/// Placements that failed, have a fault, lose messages, or wait for somebody. What waits on a `held` edge is told with the edge.
+pub(super) fn pending(placements: &[Placement], held: &[&str], checks: &mut Vec<Check>) {
     let shown = |p: &Placement| format!("{}/{}", p.rule, p.edge);
     let mut fine = true;
     let troubled =
@@ -80,8 +82,32 @@ pub(super) fn pending(placements: &[Placement], checks: &mut Vec<Check>) {
         let why = format!("{}: {} ({})", shown(p), full.reason.detail, full.reason.code);
         checks.push(Check::warn("placement", why, full.reason.next.clone()));
     }
-    let open: Vec<String> = placements
+    let given_up = |p: &Placement| p.counters.as_ref().map_or(0, |counters| counters.dropped.values().sum());
+    let losing: Vec<String> = placements
         .iter()
+        .filter(|p| given_up(p) > 0)
+        .map(|p| format!("{} ({})", shown(p), given_up(p)))
+        .collect();
+    if !losing.is_empty() {
+        fine = false;
+        let names: Vec<&str> = losing.iter().map(String::as_str).collect();
+        let why = format!("messages were given up since the agent began: {}", named(&names, NAMED));
+        let fix =
+            "on the gateway: tidegate-edge doctor says why; a larger queue.max_bytes or max_age keeps more";
+        checks.push(Check::warn("placement", why, fix));
+    }
+    let is_queued = |p: &&Placement| p.in_flight.as_ref().is_some_and(|flight| flight.queued);
+    let (queued, rest): (Vec<_>, Vec<_>) =
+        placements.iter().filter(|p| !held.contains(&p.edge.as_str())).partition(is_queued);
+    if !queued.is_empty() {
+        fine = false;
+        let names: Vec<String> = queued.into_iter().map(shown).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let why = format!("{} queued: {}", names.len(), named(&names, NAMED));
+        checks.push(Check::warn("placement", why, "nothing: it is sent when the gateway returns"));
+    }
+    let open: Vec<String> = rest
+        .into_iter()
         .filter(|p| matches!(p.issue_state, IssueState::NotIssued | IssueState::UpdatesNotIssued))
         .map(shown)
         .collect();

@@ -298,7 +298,7 @@ fn placement(rule: &str, issue: &str, run: &str, reason: Value) -> Value {
 fn pending(list: Vec<Value>) -> Vec<Check> {
     let placements: Vec<api::Placement> = serde_json::from_value(Value::Array(list)).unwrap();
     let mut checks = Vec::new();
-    fleet::pending(&placements, &mut checks);
+    fleet::pending(&placements, &["gw-held"], &mut checks);
     checks
 }
 
@@ -340,4 +340,22 @@ fn placements_that_failed_have_a_fault_or_wait() {
     let (result, why, fix) = one(&pending(waiting), "placement");
     assert_eq!((result, why.as_str()), (Outcome::Warn, "2 pending: b/gw-1, c/gw-1"));
     assert_eq!(fix, "tidegate sync --all");
+
+    // What waits for its gateway, or on an edge that is held, is no work for a sync.
+    let mut queued = placement("d", "not_issued", "not_running", Value::Null);
+    queued["in_flight"] =
+        json!({ "id": "1", "action": "issue", "queued": true, "since": "2026-01-01T00:00:00Z" });
+    let mut held = placement("e", "updates_not_issued", "running", Value::Null);
+    held["edge"] = json!("gw-held");
+    let (result, why, fix) = one(&pending(vec![queued, held]), "placement");
+    assert_eq!((result, why.as_str()), (Outcome::Warn, "1 queued: d/gw-1"));
+    assert!(fix.starts_with("nothing: "));
+
+    let mut losing = placement("f", "issued", "running", Value::Null);
+    losing["counters"] = json!({ "forwarded": 1, "dropped": { "full": 2, "expired": 3 } });
+    let (result, why, _) = one(&pending(vec![losing]), "placement");
+    assert_eq!(
+        (result, why.as_str()),
+        (Outcome::Warn, "messages were given up since the agent began: f/gw-1 (5)")
+    );
 }
