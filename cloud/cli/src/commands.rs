@@ -11,7 +11,7 @@ mod edges;
 mod events;
 mod files;
 mod follow;
-mod judge;
+pub(crate) mod judge;
 mod rules;
 mod serve;
 mod shell;

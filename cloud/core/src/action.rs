@@ -22,7 +22,7 @@ use tidegate_model::placement::{
 use tidegate_model::rule::{Start, missing_features};
 use tidegate_model::time::Now;
 use tidegate_model::version::Generation;
-use tidegate_model::wire::{Config, DesiredRun, Down, PROTOCOL, SecretValue, Set};
+use tidegate_model::wire::{Config, DesiredRun, Down, Origin, PROTOCOL, SecretValue, Set};
 
 use crate::controller::{Controller, Key, Turn};
 use crate::edge_message::follow_local;
@@ -157,6 +157,9 @@ impl Controller {
             let actions = actions(&facts);
             return Err(Rejection::NotAllowed { action: action.to_string(), refused, actions });
         }
+        if action.is_issue_kind() {
+            self.check_twin(rule, key)?;
+        }
         let record = &self.placement_mut(key).record;
         // A start or stop of what is there needs nothing more of the agent; one that carries an unfinished issue does.
         let unfinished = record.target.as_ref().is_some_and(|target| Some(target.at) != record.running());
@@ -233,6 +236,21 @@ impl Controller {
             ActedOn { rule, edge, result }
         };
         Ok(Reply::ActedOnMany(targets.into_iter().map(act).collect()))
+    }
+
+    /// Refuses a rule whose name another one has on the edge that no record here stands for: it most likely logs in at the
+    /// remote broker under the same client id.
+    fn check_twin(&self, rule: &RuleName, key: &Key) -> Result<(), Rejection> {
+        let unmanaged = self.edges.get(&key.1).and_then(|edge| edge.live.unmanaged.as_ref());
+        let twin = unmanaged.into_iter().flatten().find(|(id, told)| {
+            **id != key.0 && told.origin == Origin::Cloud && told.name.as_ref() == Some(rule)
+        });
+        match twin {
+            Some((id, _)) => {
+                Err(Rejection::ForgottenTwin { edge: key.1.clone(), rule: rule.clone(), id: *id })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Refuses a rule that needs more than the agent on the edge can run, or an agent that speaks another protocol. An

@@ -333,6 +333,7 @@ impl Controller {
             Request::CreateEdge { edge, credential } => self.create_edge(turn, edge, credential),
             Request::RemoveEdge { edge, leave_running } => self.remove_edge(turn, &edge, leave_running),
             Request::ConfirmEdge { edge } => self.confirm_edge(turn, &edge),
+            Request::RemoveUnmanaged { edge, rule } => self.remove_unmanaged(turn, by, &edge, rule),
         }
     }
 

@@ -10,7 +10,7 @@ use tidegate_model::rule::{
     Login, Problems, RenderContext, Rendered, SecretRef, ValidRule, client_id_clash, render,
 };
 use tidegate_model::version::{Generation, RuleVersion};
-use tidegate_model::wire::DesiredRun;
+use tidegate_model::wire::{DesiredRun, Origin};
 
 use crate::controller::{Controller, Edge, Key, Turn};
 use crate::edge_message::follow_local;
@@ -130,6 +130,36 @@ impl Controller {
             self.wait_offline(turn.now, key);
         }
         true
+    }
+
+    /// Takes a rule off an edge that a cloud issued and this one has no record of: its store was restored from a backup, or the
+    /// edge was forgotten while its rules stayed. It is a removal like any other from then on.
+    pub(crate) fn remove_unmanaged(
+        &mut self,
+        turn: &mut Turn,
+        by: &Actor,
+        edge: &EdgeId,
+        rule: RuleId,
+    ) -> Result<Reply, Rejection> {
+        let known = self.edges.get_mut(edge).ok_or_else(|| Rejection::NoSuchEdge(edge.clone()))?;
+        let told = known.live.unmanaged.as_mut();
+        let Some((told, it)) = told.and_then(|told| told.get(&rule).cloned().map(|it| (told, it))) else {
+            return Err(Rejection::NoSuchUnmanaged { edge: edge.clone(), rule });
+        };
+        // An agent of before does not tell names; an id is a name as well.
+        let name = it.name.or_else(|| RuleName::new(rule.to_string()).ok());
+        let name = name.ok_or_else(|| Rejection::NoSuchUnmanaged { edge: edge.clone(), rule })?;
+        if it.origin == Origin::Local {
+            return Err(Rejection::OfTheSite { edge: edge.clone(), rule: name });
+        }
+        told.remove(&rule);
+        let key = (rule, edge.clone());
+        let at = it.running.unwrap_or(VersionDigest::removal(RuleVersion(1)));
+        let desired = Arc::new(Target { at, bytes: String::new(), secret: None });
+        let mut record = new_placement(rule, &name, edge, BTreeMap::new(), desired);
+        record.generation = self.highest_generation(&key).max(Generation(1));
+        self.insert_placement(Shared::new(record));
+        Ok(Reply::Unplaced { pending: self.take_off(turn, by, &key) })
     }
 
     /// The edge said that a rule that was taken off is gone.

@@ -391,7 +391,9 @@ fn unmanaged_rule(rule: RuleId, told: &Unmanaged, last_known: bool) -> Unmanaged
     // No action of the cloud reaches it.
     let next = match origin {
         Origin::Local => "correct the rule on the gateway: its file, or tidegate-edge rule apply",
-        Origin::Cloud => "place the rule on the edge if it is known here, so that it is managed again",
+        Origin::Cloud => {
+            "place the rule on the edge if it is known here, so that it is managed again, or remove it there"
+        }
     };
     UnmanagedRule {
         rule,

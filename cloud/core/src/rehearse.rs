@@ -125,6 +125,7 @@ fn scope(request: &Request) -> (Option<&RuleName>, Option<&EdgeId>) {
         Request::ActOnMany { .. } => (None, None),
         Request::CreateEdge { edge, .. }
         | Request::RemoveEdge { edge, .. }
-        | Request::ConfirmEdge { edge } => (None, Some(edge)),
+        | Request::ConfirmEdge { edge }
+        | Request::RemoveUnmanaged { edge, .. } => (None, Some(edge)),
     }
 }

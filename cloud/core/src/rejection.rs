@@ -1,7 +1,7 @@
 //! Why a request was refused: what, why, and enough for the shell to say what to do.
 
 use tidegate_model::code::Code;
-use tidegate_model::ids::{EdgeId, RuleName};
+use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::placement::{Allowed, Refused};
 use tidegate_model::rule::Problems;
 use tidegate_model::time::Wall;
@@ -22,6 +22,34 @@ pub enum Rejection {
         rule: RuleName,
         /// The edge.
         edge: EdgeId,
+    },
+    /// The edge does not say that it holds such a rule.
+    #[error("edge '{edge}' tells of no rule {rule} that the cloud does not manage")]
+    NoSuchUnmanaged {
+        /// The edge.
+        edge: EdgeId,
+        /// Identity of the rule.
+        rule: RuleId,
+    },
+    /// The rule was written on site.
+    #[error("rule '{rule}' belongs to the site of edge '{edge}': who runs the gateway removes it there")]
+    OfTheSite {
+        /// The edge.
+        edge: EdgeId,
+        /// Its name, or its identity where it has none.
+        rule: RuleName,
+    },
+    /// The edge runs a rule of the same name that this cloud has no record of.
+    #[error(
+        "edge '{edge}' runs another rule '{rule}' ({id}) that a cloud issued and this one has no record of; with both, each would throw the other off the remote broker. Remove that one first"
+    )]
+    ForgottenTwin {
+        /// The edge.
+        edge: EdgeId,
+        /// The name of both.
+        rule: RuleName,
+        /// Identity of the one that is there.
+        id: RuleId,
     },
     /// There is one already.
     #[error("a rule is named '{0}' already")]
@@ -136,12 +164,16 @@ impl Rejection {
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
-            Self::NoSuchRule(_) | Self::NoSuchPlacement { .. } => Code::UnknownRule,
+            Self::NoSuchRule(_) | Self::NoSuchPlacement { .. } | Self::NoSuchUnmanaged { .. } => {
+                Code::UnknownRule
+            }
             Self::NoSuchEdge(_) => Code::UnknownEdge,
             Self::RuleExists(_)
             | Self::EdgeExists(_)
             | Self::VersionConflict { .. }
             | Self::EdgeInUse { .. }
+            | Self::OfTheSite { .. }
+            | Self::ForgottenTwin { .. }
             | Self::NothingToConfirm(_)
             | Self::EpochTooFar(_)
             | Self::GenerationTooFar(_) => Code::Conflict,

@@ -124,6 +124,13 @@ pub enum Request {
         /// Its name.
         edge: EdgeId,
     },
+    /// Take a rule off an edge that a cloud issued and this one has no record of.
+    RemoveUnmanaged {
+        /// The edge.
+        edge: EdgeId,
+        /// Identity of the rule there.
+        rule: RuleId,
+    },
 }
 
 /// Placements of one [`Request::ActOnMany`] at the most: the turn of everybody else comes soon.

@@ -159,6 +159,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(edges::list, edges::create))
         .routes(routes!(edges::get, edges::remove))
         .routes(routes!(edges::confirm))
+        .routes(routes!(edges::remove_unmanaged))
         .routes(routes!(events::stream))
         .routes(routes!(health::summary))
         .routes(routes!(export::export_all))

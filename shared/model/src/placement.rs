@@ -368,10 +368,11 @@ fn by_state(facts: &ActionFacts, action: Action) -> Option<Refused> {
         },
         Action::Start => match (held_version, facts.run) {
             (None, _) => refuse(Code::NotAllowed, "nothing is on the edge yet; issue it first"),
-            (Some(_), Some(RunState::Running)) => refuse(Code::NotAllowed, "the rule is running already"),
-            (Some(_), Some(RunState::NotRunning | RunState::PausedManual | RunState::PausedFault) | None) => {
-                None
+            // A stop that waits for the edge is taken back by it.
+            (Some(_), Some(RunState::Running)) if facts.in_flight != Some(Action::Stop) => {
+                refuse(Code::NotAllowed, "the rule is running already")
             }
+            (Some(_), _) => None,
         },
         Action::Stop => match (held_version, facts.run) {
             (None, _) if facts.in_flight.is_some() => None,
@@ -472,7 +473,7 @@ mod tests {
         };
         assert_eq!(refusal(&waiting, Action::Sync).unwrap().code, Code::EdgeOffline);
         let queued = ActionFacts { queue_offline: true, ..waiting };
-        assert_eq!(allowed(&queued), ["issue_again", "sync", "stop"]);
+        assert_eq!(allowed(&queued), ["issue_again", "sync", "start", "stop"], "a start takes the stop back");
     }
 
     #[test]

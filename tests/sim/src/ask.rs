@@ -101,7 +101,8 @@ impl World {
             | cloud::Request::Unplace { .. }
             | cloud::Request::Act { .. }
             | cloud::Request::CreateEdge { .. }
-            | cloud::Request::ConfirmEdge { .. } => None,
+            | cloud::Request::ConfirmEdge { .. }
+            | cloud::Request::RemoveUnmanaged { .. } => None,
         };
         let _ = self.cloud_input(cloud::Input::Tick);
         self.answer = None;

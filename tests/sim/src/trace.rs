@@ -90,5 +90,8 @@ pub(crate) fn brief(request: &cloud::Request) -> String {
         cloud::Request::CreateEdge { edge, .. } => format!("create {edge}"),
         cloud::Request::RemoveEdge { edge, .. } => format!("remove {edge}"),
         cloud::Request::ConfirmEdge { edge } => format!("confirm {edge}"),
+        cloud::Request::RemoveUnmanaged { edge, rule } => {
+            format!("remove the unmanaged rule {rule} of {edge}")
+        }
     }
 }

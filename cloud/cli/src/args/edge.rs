@@ -48,6 +48,22 @@ Examples:
         #[arg(value_name = "EDGE")]
         name: String,
     },
+    /// Take a rule off a gateway that a cloud issued and this one has no record of
+    #[command(
+        after_help = "Such a rule is left by a controller that was restored from an older backup, and by edge remove
+--leave-running; edge get shows it. Rules that the site wrote are removed on the gateway.
+
+Example:
+  tidegate edge remove-rule gateway-1 camera-up"
+    )]
+    RemoveRule {
+        /// The edge
+        #[arg(value_name = "EDGE")]
+        name: String,
+        /// Name or id of the rule there
+        #[arg(value_name = "RULE")]
+        rule: String,
+    },
     /// Forget a gateway and revoke its credential
     #[command(after_help = "Example:\n  tidegate edge remove gateway-1 --confirm gateway-1")]
     Remove {

@@ -176,6 +176,10 @@ fn next_here(kind: &str) -> Option<&'static str> {
         ),
         "edge-offline" => Some("try again when it is back, or add --when-offline queue to send it then"),
         "nothing-to-confirm" => Some("tidegate edge get EDGE shows how it is"),
+        "forgotten-twin" => Some("tidegate edge remove-rule EDGE RULE"),
+        "unknown-unmanaged-rule" => {
+            Some("tidegate edge get EDGE -o wide shows the rules that are not managed")
+        }
         "cloud-behind" => Some("tidegate edge get EDGE shows what it runs; then tidegate edge confirm EDGE"),
         _ => None,
     }

@@ -29,6 +29,7 @@ pub async fn run(session: &Session, command: EdgeCommand) -> Result<Exit, Failur
         EdgeCommand::List(_) => list(session).await,
         EdgeCommand::Get { name, .. } => get(session, &name).await,
         EdgeCommand::Confirm { name } => confirm(session, &name).await,
+        EdgeCommand::RemoveRule { name, rule } => remove_rule(session, &name, &rule).await,
         EdgeCommand::Remove { name, leave_running, confirm } => {
             remove(session, &name, leave_running, confirm.as_deref()).await
         }
@@ -196,6 +197,37 @@ async fn confirm(session: &Session, name: &str) -> Result<Exit, Failure> {
     } else {
         session.out.show(&answer, |_| Ok(String::new()), || vec![name.to_owned()])?;
     }
+    Ok(Exit::Done)
+}
+
+/// Takes a rule off a gateway that this cloud does not manage.
+async fn remove_rule(session: &Session, name: &str, rule: &str) -> Result<Exit, Failure> {
+    let path = format!("/edges/{}", segment(name));
+    let edge: Edge = api::read(&session.client.get(&path).await?.body)?;
+    let unmanaged = edge.unmanaged.unwrap_or_default();
+    let mut found = unmanaged.iter().filter(|it| it.rule == rule || it.name.as_deref() == Some(rule));
+    let id = match (found.next(), found.next()) {
+        (Some(one), None) => one.rule.clone(),
+        (Some(_), Some(_)) => {
+            return Err(Failure::Conflict(format!(
+                "edge {name} has several unmanaged rules '{rule}'; name one by its id: tidegate edge get {name} -o wide"
+            )));
+        }
+        (None, _) => {
+            return Err(Failure::NotFound(format!(
+                "edge {name} tells of no unmanaged rule '{rule}'. A rule of this cloud is taken off with tidegate rule unplace {rule} --edge {name}"
+            )));
+        }
+    };
+    let question = format!(
+        "Take rule {rule} off edge {name}? It stops there, what waits in its queue is lost, and no cloud can bring it back."
+    );
+    prompt::confirm(&session.out, &question, session.yes)?;
+    session.client.send(Call::new(Method::DELETE, format!("{path}/unmanaged/{}", segment(&id)))).await?;
+    session.out.note(match edge.link.reachable() {
+        true => format!("rule {rule} is being removed from {name}"),
+        false => format!("rule {rule} is removed from {name} when the edge returns"),
+    });
     Ok(Exit::Done)
 }
 

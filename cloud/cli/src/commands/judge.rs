@@ -134,12 +134,12 @@ pub fn state_text(placement: &Placement) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde_json::{Value, json};
 
     /// An issued, running placement with some fields changed.
-    pub(in crate::commands) fn placement(change: Value) -> Placement {
+    pub(crate) fn placement(change: Value) -> Placement {
         let mut all = json!({
             "rule": "r", "edge": "e", "issue_state": "issued", "run_state": "running", "since": null,
             "version": 7, "edge_version": 7, "generation": 3, "desired_run": "running", "removing": false,

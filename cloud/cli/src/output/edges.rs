@@ -81,7 +81,7 @@ pub fn edge(out: &Out, now: Timestamp, edge: &Edge, placed: &[Placement], wide: 
     }
     if let Some(rules) = edge.unmanaged.as_ref().filter(|rules| !rules.is_empty()) {
         lines.push(String::new());
-        lines.push("Not managed by this cloud, which shows them and never touches them:".into());
+        lines.push("Not managed by this cloud, which does not touch them by itself (tidegate edge remove-rule EDGE RULE):".into());
         lines.push(unmanaged(out, now, rules, wide));
     }
     lines.join("\n")

@@ -2,7 +2,7 @@
 //! colour; elsewhere the word stands alone.
 
 use comfy_table::{Cell, Color};
-use tidegate_model::placement::{IssueState, Link, RunState};
+use tidegate_model::placement::{Action, IssueState, Link, RunState};
 
 use super::Out;
 use crate::api::{Placement, Reason, Tally, Unmanaged};
@@ -37,7 +37,11 @@ pub fn issue_text(placement: &Placement) -> String {
     match &placement.in_flight {
         _ if placement.removing => "Being removed".into(),
         Some(flight) if flight.queued => {
-            format!("{state} (queued: {})", flight.action.map_or("removal".into(), |a| a.to_string()))
+            let action = flight.action.map_or("removal".into(), |a| a.to_string());
+            // A stop that was queued before goes with it.
+            let runs = matches!(placement.run_state, RunState::Running | RunState::PausedFault);
+            let stops = runs && placement.desired_run == "stopped" && flight.action != Some(Action::Stop);
+            format!("{state} (queued: {action}{})", if stops { ", stopped" } else { "" })
         }
         Some(flight) => {
             format!("{state} ({} under way)", flight.action.map_or("removal".into(), |a| a.to_string()))
@@ -158,7 +162,10 @@ pub fn count(n: usize, one: &str, many: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::commands::judge::tests::placement;
 
     #[test]
     fn a_reason_that_needs_nobody_says_so_without_a_next_step() {
@@ -172,5 +179,18 @@ mod tests {
         for (next, shown) in table {
             assert_eq!(reason_text(&reason(next)), shown);
         }
+    }
+
+    #[test]
+    fn a_stop_that_waits_behind_a_queued_sync_is_shown() {
+        let queued = |action: &str, desired: &str| {
+            issue_text(&placement(json!({
+                "desired_run": desired,
+                "in_flight": { "id": "1", "action": action, "queued": true, "since": "2026-01-01T00:00:00Z" },
+            })))
+        };
+        assert_eq!(queued("sync", "stopped"), "Issued (queued: sync, stopped)");
+        assert_eq!(queued("sync", "running"), "Issued (queued: sync)");
+        assert_eq!(queued("stop", "stopped"), "Issued (queued: stop)");
     }
 }

@@ -312,6 +312,53 @@ fn a_rule_of_the_site_is_shown_with_its_name_its_origin_and_its_run_state_and_ne
 }
 
 #[test]
+fn a_rule_of_a_forgotten_cloud_is_taken_off_when_somebody_asks_and_no_twin_of_it_is_issued_before() {
+    let mut world = World::issued();
+    let old = *world.held.keys().next().unwrap();
+    world.ask(Request::RemoveEdge { edge: edge_id(), leave_running: true }).unwrap();
+    world.ask(Request::DeleteRule { rule: rule_name("up"), expect: Expect::Any }).unwrap();
+    world.save("up", "sensors/#").unwrap();
+    world.ask(Request::CreateEdge { edge: edge_id(), credential: "hash".to_owned() }).unwrap();
+    world.connect();
+    world.inventory();
+    world.place("up").unwrap();
+    let refused = world.act("up", Action::Issue).unwrap_err();
+    assert!(refused.to_string().contains(&old.to_string()), "{refused}");
+
+    let remove = |rule: RuleId| Request::RemoveUnmanaged { edge: edge_id(), rule };
+    let other = RuleId(uuid::Uuid::from_u128(5));
+    assert!(matches!(world.ask(remove(other)).unwrap_err(), Rejection::NoSuchUnmanaged { .. }));
+    assert!(matches!(world.ask(remove(old)).unwrap(), Reply::Unplaced { pending: true }));
+    let removal = world.last_set().unwrap();
+    assert_eq!((removal.rule, removal.present), (old, false));
+    assert!(removal.generation > world.held[&old].set.generation);
+    assert!(
+        matches!(world.ask(remove(old)).unwrap_err(), Rejection::NoSuchUnmanaged { .. }),
+        "once is enough"
+    );
+    world.apply_set();
+    assert!(world.snapshot.placements.iter().all(|placement| placement.rule != old));
+    world.act("up", Action::Issue).unwrap();
+    world.apply_set();
+    assert_eq!(world.view("up").issue_state, IssueState::Issued);
+}
+
+#[test]
+fn a_rule_of_the_site_is_not_taken_off_by_the_cloud() {
+    let mut world = World::issued();
+    let old = *world.held.keys().next().unwrap();
+    world.held.get_mut(&old).unwrap().origin = Origin::Local;
+    world.ask(Request::RemoveEdge { edge: edge_id(), leave_running: true }).unwrap();
+    world.ask(Request::DeleteRule { rule: rule_name("up"), expect: Expect::Any }).unwrap();
+    world.ask(Request::CreateEdge { edge: edge_id(), credential: "hash".to_owned() }).unwrap();
+    world.connect();
+    world.inventory();
+    let refused = world.ask(Request::RemoveUnmanaged { edge: edge_id(), rule: old }).unwrap_err();
+    assert!(matches!(refused, Rejection::OfTheSite { .. }), "{refused}");
+    assert_eq!(world.set_count(), 0);
+}
+
+#[test]
 fn another_reason_for_the_same_fault_is_shown_and_flapping_ends_without_a_transition() {
     let mut world = World::issued();
     let running = world.held.values().next().unwrap().run.clone();

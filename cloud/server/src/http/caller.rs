@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use tidegate_cloud_core::{Actor, Once};
-use tidegate_model::ids::{EdgeId, RuleName};
+use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 
 use super::kind::Kind;
 use super::problem::Problem;
@@ -58,4 +58,12 @@ pub(super) fn rule_name(text: &str) -> Result<RuleName, Problem> {
 /// The edge that a path names. What is no name cannot be there.
 pub(super) fn edge_id(text: &str) -> Result<EdgeId, Problem> {
     EdgeId::from_str(text).map_err(|error| Problem::new(Kind::UnknownEdge, error.to_string()))
+}
+
+/// The id of a rule that a path names. What is no id cannot be there.
+pub(super) fn rule_id(text: &str) -> Result<RuleId, Problem> {
+    let id = uuid::Uuid::parse_str(text).map(RuleId);
+    id.map_err(|_| {
+        Problem::new(Kind::UnknownUnmanaged, "an id is a UUID, such as 01900000-0000-7000-8000-0000000000aa")
+    })
 }

@@ -7,11 +7,11 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use tidegate_cloud_core::{EdgeView, Rejection, Reply, Request};
-use tidegate_model::ids::EdgeId;
+use tidegate_model::ids::{EdgeId, RuleId};
 use utoipa::ToSchema;
 
-use super::answer::CreatedEdge;
-use super::caller::{Caller, Path, edge_id};
+use super::answer::{CreatedEdge, Unplaced};
+use super::caller::{Caller, Path, edge_id, rule_id};
 use super::page::{List, Page};
 use super::params::Params;
 use super::problem::{FieldError, Problem};
@@ -130,4 +130,22 @@ pub(super) async fn confirm(
     params.finish()?;
     let edge = edge_id(&edge)?;
     answer::respond(&app.change(caller, false, Request::ConfirmEdge { edge }).await?)
+}
+
+/// `DELETE /edges/{edge}/unmanaged/{rule}`
+#[utoipa::path(
+    delete, path = "/edges/{edge}/unmanaged/{rule}", operation_id = "remove_unmanaged_rule", tag = "edges",
+    params(("edge" = EdgeId, Path, description = "Name of the edge"), ("rule" = RuleId, Path, description = "Id of a rule there that a cloud issued and this one has no record of")),
+    responses((status = 202, description = "The rule is being taken off; the removal waits for an edge that is offline", body = Unplaced))
+)]
+pub(super) async fn remove_unmanaged(
+    State(app): State<App>,
+    caller: Caller,
+    Path((edge, rule)): Path<(String, String)>,
+    params: Params,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let edge = edge_id(&edge)?;
+    let rule = rule_id(&rule)?;
+    answer::respond(&app.change(caller, false, Request::RemoveUnmanaged { edge, rule }).await?)
 }

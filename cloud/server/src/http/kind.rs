@@ -57,6 +57,7 @@ kinds! {
     UnknownVersion = "unknown-version", 404, "UNKNOWN_VERSION", "No such version", "list the rule's versions";
     UnknownEdge = "unknown-edge", 404, "UNKNOWN_EDGE", "No such edge", "list the edges (GET /api/v1/edges), or make it known";
     UnknownPlacement = "unknown-placement", 404, "UNKNOWN_RULE", "The rule is not on this edge", "place it first";
+    UnknownUnmanaged = "unknown-unmanaged-rule", 404, "UNKNOWN_RULE", "No such rule on the edge", "read the edge (GET /api/v1/edges/{edge}): unmanaged lists such rules with their ids";
     UnknownAction = "unknown-action", 404, "UNKNOWN_ACTION", "No such action", "use issue, issue-again, sync, start or stop";
     MethodNotAllowed = "method-not-allowed", 405, "METHOD_NOT_ALLOWED", "No such method", "use a method that the Allow header names";
     RequestTimeout = "request-timeout", 408, "REQUEST_TIMEOUT", "The body came too slowly", "send the whole body within the time that the detail names";
@@ -66,6 +67,8 @@ kinds! {
     EpochTooFar = "epoch-too-far", 409, "CONFLICT", "The edge obeyed a controller of the far future", "look at the clocks of both, then empty the edge's data directory so that it begins anew";
     GenerationTooFar = "generation-too-far", 409, "CONFLICT", "The edge names a generation that nobody can have given", "give the edge a new credential, then empty its data directory so that it begins anew";
     NothingToConfirm = "nothing-to-confirm", 409, "CONFLICT", "There is nothing to confirm", "nothing: the edge is not ahead of the cloud";
+    OfTheSite = "rule-of-the-site", 409, "CONFLICT", "The rule belongs to the site", "remove its file on the gateway, or ask who runs it";
+    ForgottenTwin = "forgotten-twin", 409, "CONFLICT", "The edge runs another rule of this name", "remove that one first (DELETE /api/v1/edges/{edge}/unmanaged/{rule})";
     EdgeOffline = "edge-offline", 409, "EDGE_OFFLINE", "The edge is offline", "try again when it is back, or queue the action (when_offline=queue)";
     CloudBehind = "cloud-behind", 409, "CLOUD_BEHIND", "The edge is ahead of the cloud", "look at what the edge runs, then confirm it (POST /api/v1/edges/{edge}/confirm)";
     DuplicateEdge = "duplicate-edge", 409, "DUPLICATE_EDGE", "Two gateways use this identity", "find the second gateway and give it an identity of its own";

@@ -227,6 +227,7 @@ fn own_problems(operation: &str) -> &'static [Kind] {
         "unplace_rule" | "get_placement" => &[BadPath, UnknownRule, UnknownEdge, UnknownPlacement],
         "act" => &[
             BadPath,
+            ForgottenTwin,
             BadBody,
             RequestTimeout,
             UnsupportedMediaType,
@@ -246,6 +247,7 @@ fn own_problems(operation: &str) -> &'static [Kind] {
         "create_edge" => &[BadBody, RequestTimeout, UnsupportedMediaType, EdgeExists, Limit, KeyReused],
         "get_edge" => &[BadPath, UnknownEdge],
         "remove_edge" => &[BadPath, UnknownEdge, EdgeInUse],
+        "remove_unmanaged_rule" => &[BadPath, UnknownEdge, UnknownUnmanaged, OfTheSite],
         "confirm_edge" => &[
             BadPath,
             BadBody,

@@ -271,6 +271,9 @@ pub(super) fn kind_of(rejection: &Rejection) -> Kind {
         Rejection::NothingToConfirm(_) => Kind::NothingToConfirm,
         Rejection::EpochTooFar(_) => Kind::EpochTooFar,
         Rejection::GenerationTooFar(_) => Kind::GenerationTooFar,
+        Rejection::NoSuchUnmanaged { .. } => Kind::UnknownUnmanaged,
+        Rejection::OfTheSite { .. } => Kind::OfTheSite,
+        Rejection::ForgottenTwin { .. } => Kind::ForgottenTwin,
     }
 }
 
@@ -293,6 +296,9 @@ pub(super) fn of_rejection(rejection: &Rejection) -> Problem {
             }
         }
         Rejection::NoSuchRule(_)
+        | Rejection::NoSuchUnmanaged { .. }
+        | Rejection::OfTheSite { .. }
+        | Rejection::ForgottenTwin { .. }
         | Rejection::NoSuchEdge(_)
         | Rejection::NoSuchPlacement { .. }
         | Rejection::RuleExists(_)

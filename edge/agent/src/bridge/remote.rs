@@ -98,9 +98,9 @@ impl Half for Remote {
         let local = self.local.borrow_and_update().clone();
         let event = match local {
             LocalState::Trouble(fault) => BridgeEvent::Faulted(fault),
-            LocalState::Up(_) | LocalState::NotYet if self.reporter.disk_faulted() => BridgeEvent::Faulted(
-                fault(FaultCode::Disk, "the queue cannot be written; is the disk full or failing?"),
-            ),
+            LocalState::Up(_) | LocalState::NotYet if self.reporter.disk_faulted() => {
+                BridgeEvent::Faulted(disk_fault(""))
+            }
             LocalState::Up(order) if order >= self.reporter.order => BridgeEvent::Running,
             LocalState::Up(_) | LocalState::NotYet => return,
         };
@@ -109,7 +109,12 @@ impl Half for Remote {
 
     async fn failed(&mut self, error: &LinkError) {
         self.tally.error(&error.to_string());
-        self.reporter.say(BridgeEvent::Faulted(error.fault())).await;
+        let mut fault = error.fault();
+        // While the remote broker is away devices are held up by the disk alone; a refused login or rule is told all the same.
+        if self.reporter.disk_faulted() && fault.code.as_parameter_error().is_none() {
+            fault = disk_fault(&format!("; besides: {}: {}", fault.code, fault.detail));
+        }
+        self.reporter.say(BridgeEvent::Faulted(fault)).await;
     }
 
     fn blocked(&self) -> bool {
@@ -198,4 +203,9 @@ impl Reporter {
             () = self.cancel.cancelled() => {}
         }
     }
+}
+
+/// A queue cannot be written, and what else is wrong.
+fn disk_fault(besides: &str) -> Fault {
+    fault(FaultCode::Disk, &format!("the queue cannot be written; is the disk full or failing?{besides}"))
 }

@@ -77,6 +77,13 @@ fn a_full_disk_of_the_gateway_holds_messages_back_and_its_store_goes_on() {
         p["run_state"] == "paused_fault" && p["run_reason"]["code"] == "DISK"
     });
     assert_eq!(told["issue_state"], "issued");
+    // What is wrong besides does not hide it.
+    world.remote.process.kill9();
+    world.controller.wait("camera-up", EDGE, "paused by its disk, and without its remote broker", |p| {
+        p["run_reason"]["code"] == "DISK"
+            && p["run_reason"]["detail"].as_str().is_some_and(|detail| detail.contains("besides: TCP"))
+    });
+    world.remote.start_again();
     // The store still takes what has to be remembered. It is another rule: while one is stopped, what devices publish for it
     // is nobody's, and would be missed below.
     let mut other = Rule::new("other", world.remote.address);
@@ -146,6 +153,9 @@ fn an_old_backup_of_the_controller_holds_a_gateway_that_is_ahead_until_an_operat
     let refused = world.controller.fails(5, &["edge", "confirm", EDGE]);
     assert!(refused.stderr.contains("nothing to confirm"), "{refused:?}");
     world.controller.ok(&["stop", "camera-up", "--edge", EDGE, "--wait"]);
+    let mut late = Rule::new("late", world.remote.address);
+    late.forwards = vec!["late/#".to_owned()];
+    world.run_rule(&late);
 
     world.controller.process.kill9();
     std::fs::rename(world.controller.data_dir().join("store"), world.dir().join("store.lost")).unwrap();
@@ -171,6 +181,16 @@ fn an_old_backup_of_the_controller_holds_a_gateway_that_is_ahead_until_an_operat
     let device = world.device(Duration::from_millis(1));
     device.publish_up_to(50);
     remote.expect_all_in_order(&device.wait_acked(50));
+    // A rule that was made after the backup runs on; it is taken off before one of its name takes its place.
+    assert_eq!(world.agent.committed().len(), 2);
+    world.controller.apply_and_place(&late, EDGE);
+    let twin = world.controller.fails(5, &["issue", "late", "--edge", EDGE]);
+    assert!(twin.stderr.contains("tidegate edge remove-rule"), "{twin:?}");
+    world.controller.fails(3, &["edge", "remove-rule", EDGE, "camera-up"]);
+    world.controller.ok(&["edge", "remove-rule", EDGE, "late"]);
+    until("the forgotten rule is gone", || (world.agent.committed().len() == 1).then_some(()));
+    world.controller.ok(&["issue", "late", "--edge", EDGE, "--wait"]);
+    world.controller.wait_states("late", EDGE, "issued", "running");
     // The gateway's log names the rule, and what was done to it.
     let log = world.agent.process.text();
     let lines = |words: &str| log.lines().any(|line| line.contains(words) && line.contains("camera-up"));
