@@ -65,6 +65,8 @@ pub const MAX_TOPIC_LEVELS: usize = 32;
 pub const MAX_RULE_TEXT_BYTES: usize = 256 * 1024;
 /// Forwards and subscriptions that one rule has at the most, together.
 pub const MAX_ROUTES_PER_RULE: usize = 64;
+/// Filters that one forward or subscription leaves out at the most.
+pub const MAX_EXCLUDES_PER_ROUTE: usize = 16;
 /// Variables that one rule declares at the most.
 pub const MAX_VARS_PER_RULE: usize = 32;
 /// Longest value of a variable, in bytes.

@@ -325,6 +325,9 @@ struct EffectiveRoute {
     local: String,
     /// The topics at the remote broker.
     remote: String,
+    /// What is left out of them, as the source calls it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exclude: Vec<String>,
     /// Quality of service.
     qos: u8,
     /// The retain flag is passed on.
@@ -337,7 +340,8 @@ fn effective(edge: &EdgeId, rendered: &Rendered) -> CheckedOnEdge {
         let shown = routes.iter().map(|route| {
             let (from, to) = (route.filter.to_string(), route.image.to_string());
             let (local, remote) = if outward { (from, to) } else { (to, from) };
-            EffectiveRoute { local, remote, qos: u8::from(route.qos), retain: route.retain }
+            let exclude = route.exclude.iter().map(ToString::to_string).collect();
+            EffectiveRoute { local, remote, exclude, qos: u8::from(route.qos), retain: route.retain }
         });
         shown.collect()
     };

@@ -73,7 +73,9 @@ impl Incoming {
         let ack = (publish.qos == QoS::AtLeastOnce).then_some(publish.pkid);
         let delivery = TopicName::new(publish.topic.as_str()).ok().and_then(|topic| rule.receive(&topic));
         let Some(delivery) = delivery else {
-            Tally::add(&self.tally.unmapped, 1);
+            if !rule.leaves_out(&publish.topic) {
+                Tally::add(&self.tally.unmapped, 1);
+            }
             self.pending.push_back(Pending { ack, durable: true });
             return Ok(());
         };

@@ -79,6 +79,8 @@ pub(super) fn routes_together(
         if first.1.filter == second.1.filter {
             duplicate("/subscriptions", first, second, problems);
         } else if let Some(both) = first.1.filter.intersection(&second.1.filter)
+            && !first.1.leaves_out(&both)
+            && !second.1.leaves_out(&both)
             && first.1.mapping.map_filter(&both) != second.1.mapping.map_filter(&both)
         {
             problems.add(

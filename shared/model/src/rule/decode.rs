@@ -29,7 +29,9 @@ const REMOTE_ON_SITE: [&str; 8] = [
     "clean_session",
     "password_set",
 ];
-const ROUTE: [&str; 5] = ["topic", "qos", "strip", "prefix", "retain"];
+const ROUTE: [&str; 6] = ["topic", "exclude", "qos", "strip", "prefix", "retain"];
+/// The words of `retain` in files; `true` and `false` mean the same.
+const RETAIN: [(&str, bool); 2] = [("keep", true), ("clear", false)];
 const QUEUE: [&str; 3] = ["max_bytes", "max_age", "when_full"];
 const POLICY: [&str; 3] = ["verify_s", "on_wipe", "on_drift"];
 
@@ -145,13 +147,7 @@ fn routes(reader: &mut Reader, rule: &Fields<'_>, key: &str) -> Vec<RouteSpec> {
     for (at, node) in reader.list(rule, key) {
         let Some(fields) = reader.table(node, at, &ROUTE) else {
             // A stand-in keeps the numbers of the routes after it.
-            routes.push(RouteSpec {
-                topic: String::new(),
-                qos: Qos::default(),
-                strip: String::new(),
-                prefix: String::new(),
-                retain: false,
-            });
+            routes.push(RouteSpec::default());
             continue;
         };
         if fields.get("topic").is_none() {
@@ -159,10 +155,11 @@ fn routes(reader: &mut Reader, rule: &Fields<'_>, key: &str) -> Vec<RouteSpec> {
         }
         routes.push(RouteSpec {
             topic: reader.text(&fields, "topic").unwrap_or_default(),
+            exclude: reader.texts(&fields, "exclude"),
             qos: qos(reader, &fields).unwrap_or_default(),
             strip: reader.text(&fields, "strip").unwrap_or_default(),
             prefix: reader.text(&fields, "prefix").unwrap_or_default(),
-            retain: reader.flag(&fields, "retain").unwrap_or_default(),
+            retain: reader.flag_or_choice(&fields, "retain", &RETAIN).unwrap_or_default(),
         });
     }
     routes

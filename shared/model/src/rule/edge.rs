@@ -69,6 +69,8 @@ pub struct EdgeQueue {
 pub struct Route {
     /// Topics at the source.
     pub filter: TopicFilter,
+    /// Topics that `filter` matches and that are left out all the same.
+    pub exclude: Vec<TopicFilter>,
     /// How they are called at the target; for a forward the prefix begins with the rule's mountpoint.
     pub mapping: TopicMapping,
     /// Topics at the target: what `mapping` makes of `filter`.
@@ -91,12 +93,22 @@ pub struct Delivery {
 }
 
 impl Route {
+    /// Whether the route asks for messages of this topic.
+    pub fn wants(&self, topic: &str) -> bool {
+        self.filter.matches_text(topic) && !self.exclude.iter().any(|filter| filter.matches_text(topic))
+    }
+
+    /// Whether the route leaves out every topic of this filter.
+    pub fn leaves_out(&self, topics: &TopicFilter) -> bool {
+        self.exclude.iter().any(|filter| filter.covers(topics))
+    }
+
     /// What becomes of a message of this topic; `None` when the route does not take it.
     ///
     /// Topics under `tidegate/` are never taken and never made. A topic that the filter matches but whose name at the target
     /// would be no topic (empty, too long) is not taken either.
     pub fn take(&self, topic: &TopicName) -> Option<Delivery> {
-        if reserved(topic.as_str()) || !self.filter.matches(topic) {
+        if reserved(topic.as_str()) || !self.wants(topic.as_str()) {
             return None;
         }
         let topic = self.mapping.apply(topic).filter(|topic| !reserved(topic.as_str()))?;
@@ -119,8 +131,7 @@ impl EdgeRule {
     /// its name at the remote broker is none that we may use (too long, too deep, empty, a control character).
     pub fn wants_in_vain(&self, topic: &str) -> bool {
         let taken = |route: &Route| TopicName::new(topic).is_ok_and(|topic| route.take(&topic).is_some());
-        !reserved(topic)
-            && self.forwards.iter().any(|route| route.filter.matches_text(topic) && !taken(route))
+        !reserved(topic) && self.forwards.iter().any(|route| route.wants(topic) && !taken(route))
     }
 
     /// What a message of the local broker becomes at the remote one: one delivery per forward that takes it, in the order of
@@ -133,6 +144,13 @@ impl EdgeRule {
             }
         }
         out
+    }
+
+    /// Whether a subscription matches this topic of the remote broker and leaves it out: then it is not lost.
+    pub fn leaves_out(&self, topic: &str) -> bool {
+        let matching = |route: &&Route| route.filter.matches_text(topic);
+        self.subscriptions.iter().any(|route| matching(&route))
+            && !self.subscriptions.iter().any(|route| route.wants(topic))
     }
 
     /// What a message of the remote broker becomes at the local one. The first subscription that takes it decides: where

@@ -3,40 +3,56 @@
 
 use std::collections::BTreeSet;
 
-use super::problem::Problems;
+use super::problem::{Problems, pointer};
+use super::spec::{RouteSpec, RuleSpec};
 use super::valid::ValidRule;
 
 /// An ability of agents. Each new field of a rule comes with one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Feature {
-    /// Bridges over plain MQTT 3.1.1 with a durable queue: everything in this version.
+    /// Bridges over plain MQTT 3.1.1 with a durable queue.
     BridgeV1,
+    /// Topics that a forward or subscription leaves out.
+    Exclude,
 }
 
 impl Feature {
     /// Every feature that this software speaks.
-    pub const ALL: [Self; 1] = [Self::BridgeV1];
+    pub const ALL: [Self; 2] = [Self::BridgeV1, Self::Exclude];
 
     /// The word on the wire, in the agent's hello.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BridgeV1 => "bridge.v1",
+            Self::Exclude => "route.exclude",
         }
     }
 
     /// The first agent version that has it.
     pub fn since(self) -> semver::Version {
         match self {
-            Self::BridgeV1 => semver::Version::new(0, 1, 0),
+            Self::BridgeV1 | Self::Exclude => semver::Version::new(0, 1, 0),
         }
     }
 
-    /// The field of a rule that needs it, as a JSON pointer.
-    pub fn pointer(self) -> &'static str {
+    /// The first field of a rule that needs it, as a JSON pointer; `None`: the rule does not need it.
+    fn needed_at(self, rule: &RuleSpec) -> Option<String> {
         match self {
-            Self::BridgeV1 => "/remote",
+            Self::BridgeV1 => Some("/remote".to_owned()),
+            Self::Exclude => {
+                first_route(rule, |route| !route.exclude.is_empty()).map(|at| format!("{at}/exclude"))
+            }
         }
     }
+}
+
+/// Where the first forward or subscription is of which something holds.
+fn first_route(rule: &RuleSpec, holds: impl Fn(&RouteSpec) -> bool) -> Option<String> {
+    let forwards =
+        rule.forwards.iter().enumerate().map(|(index, route)| (pointer("/forwards", index), route));
+    let subscriptions =
+        rule.subscriptions.iter().enumerate().map(|(index, route)| (pointer("/subscriptions", index), route));
+    forwards.chain(subscriptions).find(|(_, route)| holds(route)).map(|(at, _)| at)
 }
 
 impl std::fmt::Display for Feature {
@@ -46,9 +62,8 @@ impl std::fmt::Display for Feature {
 }
 
 /// What a rule needs.
-pub fn requires(_rule: &ValidRule) -> BTreeSet<Feature> {
-    // Every rule of this version needs the one feature of this version.
-    BTreeSet::from([Feature::BridgeV1])
+pub fn requires(rule: &ValidRule) -> BTreeSet<Feature> {
+    Feature::ALL.into_iter().filter(|feature| feature.needed_at(rule.spec()).is_some()).collect()
 }
 
 /// What a rule needs and an agent lacks: one problem per feature, naming the field and the agent version that brought it.
@@ -62,9 +77,10 @@ pub fn missing_features<'a>(
 ) -> Result<(), Problems> {
     let agent: BTreeSet<&str> = agent.into_iter().collect();
     let mut problems = Problems::default();
-    for feature in requires(rule).into_iter().filter(|feature| !agent.contains(feature.as_str())) {
+    for feature in Feature::ALL.into_iter().filter(|feature| !agent.contains(feature.as_str())) {
+        let Some(at) = feature.needed_at(rule.spec()) else { continue };
         problems.add(
-            feature.pointer(),
+            at,
             "unsupported-field",
             format!("the agent on the edge does not know '{feature}'"),
             format!("update it to version {} or later", feature.since()),

@@ -63,9 +63,12 @@ fn steps(route: &Route, there: &[Numbered<'_>], back: &[Numbered<'_>]) -> Vec<(u
     let mut steps = Vec::new();
     for (by, (_, returning)) in back.iter().enumerate() {
         let Some(between) = route.image.intersection(&returning.filter) else { continue };
+        if returning.leaves_out(&between) {
+            continue;
+        }
         let Ok(home) = returning.mapping.map_filter(&between) else { continue };
         for (target, (_, again)) in there.iter().enumerate() {
-            if home.overlaps(&again.filter) {
+            if home.intersection(&again.filter).is_some_and(|both| !again.leaves_out(&both)) {
                 steps.push((target, by, between.clone()));
             }
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::limits::MAX_PROBLEMS;
 
 /// Every code that a [`Problem`] can have; docs/rules.md explains each.
-pub const CODES: [&str; 36] = [
+pub const CODES: [&str; 38] = [
     "ambiguous-subscriptions",
     "bad-client-id",
     "bad-filter",
@@ -34,6 +34,7 @@ pub const CODES: [&str; 36] = [
     "syntax",
     "tls-not-supported",
     "too-large",
+    "too-many-excludes",
     "too-many-routes",
     "too-many-variables",
     "topic-loop",
@@ -41,6 +42,7 @@ pub const CODES: [&str; 36] = [
     "unknown-field",
     "unknown-variable",
     "unsupported-field",
+    "useless-exclude",
     "wrong-type",
 ];
 

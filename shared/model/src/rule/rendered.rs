@@ -10,13 +10,13 @@ use super::located::{self, Node};
 use super::problem::{Place, Problem, Problems};
 use super::quantity::{Bytes, Seconds};
 use super::reader::{Fields, Reader};
-use super::resolve::{filter, image};
+use super::resolve::{excluded, filter, image};
 use super::secret::SecretRef;
 use super::spec::{PolicySpec, Qos, Start, WhenFull};
 use super::url::BrokerAddress;
 use crate::ids::RuleName;
 use crate::limits::MAX_RENDERED_BYTES;
-use crate::topic::{TopicMapping, reserved};
+use crate::topic::{TopicFilter, TopicMapping, reserved};
 
 /// The object, in the order of its bytes.
 #[derive(Serialize)]
@@ -46,6 +46,8 @@ struct Remote<'r> {
 #[derive(Serialize)]
 struct Routed<'r> {
     topic: &'r str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exclude: Vec<&'r str>,
     qos: Qos,
     strip: &'r str,
     prefix: &'r str,
@@ -63,7 +65,7 @@ const DOCUMENT: [&str; 7] = ["name", "start", "remote", "forwards", "subscriptio
 const REMOTE: [&str; 7] =
     ["host", "port", "client_id", "username", "password", "keep_alive_s", "clean_session"];
 const SECRET: [&str; 2] = ["id", "version"];
-const ROUTE: [&str; 5] = ["topic", "qos", "strip", "prefix", "retain"];
+const ROUTE: [&str; 6] = ["topic", "exclude", "qos", "strip", "prefix", "retain"];
 const QUEUE: [&str; 3] = ["max_bytes", "max_age_s", "when_full"];
 
 /// The bytes of a rule.
@@ -95,6 +97,7 @@ pub(super) fn write(rule: &EdgeRule) -> String {
 fn routed(route: &Route) -> Routed<'_> {
     Routed {
         topic: route.filter.as_str(),
+        exclude: route.exclude.iter().map(TopicFilter::as_str).collect(),
         qos: route.qos,
         strip: &route.mapping.strip,
         prefix: &route.mapping.prefix,
@@ -254,11 +257,13 @@ fn routes(reader: &mut Reader, rule: &Fields<'_>, key: &str) -> Vec<Route> {
 fn route(reader: &mut Reader, node: &Node, at: String) -> Option<Route> {
     let fields = reader.table(node, at, &ROUTE)?;
     let topic = required(reader, &fields, "topic", Reader::text);
+    let exclude = reader.texts(&fields, "exclude");
     let qos = required(reader, &fields, "qos", |reader, fields, _| decode::qos(reader, fields));
     let strip = required(reader, &fields, "strip", Reader::text);
     let prefix = required(reader, &fields, "prefix", Reader::text);
     let retain = required(reader, &fields, "retain", Reader::flag);
     let filter = filter(&fields.pointer("topic"), &topic?, &mut reader.problems)?;
+    let exclude = excluded(&fields.pointer("exclude"), &filter, &exclude, &mut reader.problems)?;
     let mapping = TopicMapping { strip: strip?, prefix: prefix? };
     let image = image(&filter, &mapping, &fields.pointer("prefix"), &mut reader.problems)?;
     if reserved(image.as_str()) {
@@ -270,5 +275,5 @@ fn route(reader: &mut Reader, node: &Node, at: String) -> Option<Route> {
         );
         return None;
     }
-    Some(Route { filter, mapping, image, qos: qos?, retain: retain? })
+    Some(Route { filter, exclude, mapping, image, qos: qos?, retain: retain? })
 }

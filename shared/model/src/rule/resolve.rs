@@ -6,7 +6,7 @@ use super::problem::{Problems, pointer};
 use super::spec::{RouteSpec, RuleSpec};
 use super::template::{self, BUILT_IN, TemplateError};
 use super::url::{self, BrokerAddress};
-use crate::limits::{MAX_CLIENT_ID_BYTES, MAX_CREDENTIAL_BYTES};
+use crate::limits::{MAX_CLIENT_ID_BYTES, MAX_CREDENTIAL_BYTES, MAX_EXCLUDES_PER_ROUTE};
 use crate::topic::{InvalidTopic, TopicFilter, TopicMapping, UnmappableFilter, reserved};
 
 /// What could be resolved; `None` where a problem was noted.
@@ -135,8 +135,14 @@ impl Resolver<'_, '_> {
         let strip = self.expand(&format!("{at}/strip"), &spec.strip);
         let prefix = self.expand(&format!("{at}/prefix"), &spec.prefix);
         let prefix = prefix.filter(|text| self.plain(&format!("{at}/prefix"), "bad-prefix", "prefix", text));
+        let excludes = spec.exclude.iter().enumerate();
+        let excludes: Vec<Option<String>> = excludes
+            .map(|(index, text)| self.expand(&pointer(&format!("{at}/exclude"), index), text))
+            .collect();
         let filter = topic.and_then(|topic| filter(&format!("{at}/topic"), &topic, self.problems));
         let (filter, strip) = (filter?, strip?);
+        let excludes: Option<Vec<String>> = excludes.into_iter().collect();
+        let exclude = excluded(&format!("{at}/exclude"), &filter, &excludes?, self.problems);
         if !filter.literal_prefix().starts_with(&strip) {
             self.problems.add(
                 format!("{at}/strip"),
@@ -166,7 +172,7 @@ impl Resolver<'_, '_> {
             );
             return None;
         }
-        Some(Route { filter, mapping, image, qos: spec.qos, retain: spec.retain })
+        Some(Route { filter, exclude: exclude?, mapping, image, qos: spec.qos, retain: spec.retain })
     }
 
     /// Checks text that is put before topics.
@@ -210,6 +216,45 @@ pub(super) fn filter(at: &str, text: &str, problems: &mut Problems) -> Option<To
         return None;
     }
     Some(filter)
+}
+
+/// Reads what a route leaves out. Each must match something that the route matches, and leave something.
+pub(super) fn excluded(
+    at: &str,
+    route: &TopicFilter,
+    texts: &[String],
+    problems: &mut Problems,
+) -> Option<Vec<TopicFilter>> {
+    if texts.len() > MAX_EXCLUDES_PER_ROUTE {
+        problems.add(
+            at,
+            "too-many-excludes",
+            format!("{} filters are left out, at most {MAX_EXCLUDES_PER_ROUTE} are allowed", texts.len()),
+            "use wildcards, or name what is wanted instead",
+        );
+        return None;
+    }
+    let mut exclude = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        let at = pointer(at, index);
+        match TopicFilter::new(text.as_str()) {
+            Err(error) => bad_topic(&at, "bad-filter", &error, problems),
+            Ok(filter) if !filter.overlaps(route) => problems.add(
+                at,
+                "useless-exclude",
+                format!("'{filter}' matches nothing that '{route}' matches"),
+                "write a part of what topic matches, or remove it",
+            ),
+            Ok(filter) if filter.covers(route) => problems.add(
+                at,
+                "useless-exclude",
+                format!("'{filter}' leaves out all that '{route}' matches"),
+                "leave out less, or remove the whole entry",
+            ),
+            Ok(filter) => exclude.push(filter),
+        }
+    }
+    (exclude.len() == texts.len()).then_some(exclude)
 }
 
 /// What the other side sees of a route.

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::quantity::{Bytes, Seconds};
 use crate::ids::RuleName;
+#[cfg(doc)]
+use crate::limits::MAX_EXCLUDES_PER_ROUTE;
 
 /// A sync rule as the operator means it.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -88,11 +90,15 @@ pub(crate) fn default_keep_alive() -> Seconds {
 
 /// One direction of messages: which topics, and how they are called on the other side.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteSpec {
     /// The filter at the source: the local broker for a forward, the remote one for a subscription.
     pub topic: String,
+    /// Topics that `topic` matches and that are left out all the same: at most [`MAX_EXCLUDES_PER_ROUTE`] filters. Default:
+    /// none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
     /// Quality of service at the source and at the target. Default: 1.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = u8))]

@@ -326,7 +326,14 @@ fn route(direction: &'static str) -> impl Strategy<Value = RouteSpec> {
             let strip = strip.map(|s| format!("{direction}/{s}/")).unwrap_or_default();
             let prefix = prefix.map(|p| format!("to-{direction}/{p}/")).unwrap_or_default();
             let qos = if low { Qos::AtMostOnce } else { Qos::AtLeastOnce };
-            RouteSpec { topic: format!("{strip}{direction}-{level}{end}"), qos, strip, prefix, retain: true }
+            RouteSpec {
+                topic: format!("{strip}{direction}-{level}{end}"),
+                exclude: Vec::new(),
+                qos,
+                strip,
+                prefix,
+                retain: true,
+            }
         })
 }
 

@@ -67,6 +67,7 @@ impl Bridge {
         }
         let route = |from: &str, to: &str| RouteSpec {
             topic: format!("{from}{pattern}"),
+            exclude: Vec::new(),
             qos,
             strip: from.to_owned(),
             prefix: to.to_owned(),

@@ -126,6 +126,15 @@ fn holds(rule: &ValidRule, rendered: &EdgeRule) -> Result<(), Problems> {
             let texts = [route.filter.as_str(), &route.mapping.strip, &route.mapping.prefix];
             let pattern = &route.filter.as_str()[route.mapping.strip.len()..];
             let quoted = [pattern, &route.mapping.strip, &route.mapping.prefix];
+            if !route.exclude.is_empty() {
+                let what = "mosquitto cannot leave out a part of a topic filter";
+                problems.add(
+                    format!("/{name}/{index}/exclude"),
+                    "bad-value",
+                    what,
+                    "name what is wanted instead",
+                );
+            }
             if texts.iter().any(|text| text.contains(' ')) {
                 let what = "mosquitto 2.0 parts words by blanks, also in topics";
                 problems.add(format!("/{name}/{index}/topic"), "bad-value", what, help);

@@ -203,5 +203,41 @@ fn a_rule_that_an_agent_cannot_run_is_refused_by_field_and_version() {
         problems.to_string(),
         "remote: the agent on the edge does not know 'bridge.v1' — update it to version 0.1.0 or later"
     );
-    assert_eq!(requires(&rule), Feature::ALL.into());
+    assert_eq!(requires(&rule), [Feature::BridgeV1].into());
+    let excluding = valid(&rule_with(
+        "[[forwards]]\ntopic = \"a/#\"\n[[subscriptions]]\ntopic = \"b/#\"\nexclude = [\"b/c\"]\n",
+    ));
+    assert_eq!(requires(&excluding), [Feature::BridgeV1, Feature::Exclude].into());
+    let problems = missing_features(&excluding, ["bridge.v1"]).unwrap_err();
+    assert!(problems.to_string().starts_with("subscriptions[0].exclude: "), "{problems}");
+}
+
+#[test]
+fn what_is_left_out_is_not_taken_and_not_missed() {
+    let text = rule_with(
+        "[[forwards]]\ntopic = \"sensors/#\"\nexclude = [\"sensors/+/debug\", \"sensors/{edge}/#\"]\n\
+         [[forwards]]\ntopic = \"sensors/1/debug\"\nprefix = \"d/\"\n\
+         [[subscriptions]]\ntopic = \"down/#\"\nexclude = [\"down/secret/#\"]\n\
+         [[subscriptions]]\ntopic = \"down/secret/mine\"\n",
+    );
+    let rendered = render(&valid(&text), &context()).unwrap();
+    assert!(
+        rendered.bytes.contains(r#""exclude":["sensors/+/debug","sensors/gw-7/#"]"#),
+        "{}",
+        rendered.bytes
+    );
+    assert_eq!(EdgeRule::from_rendered(&rendered.bytes).unwrap(), rendered.rule);
+    let rule = rendered.rule;
+    let names =
+        |name: &str| rule.forward(&topic(name)).into_iter().map(|d| d.topic.to_string()).collect::<Vec<_>>();
+    assert_eq!(names("sensors/1/t"), ["sensors/1/t"]);
+    assert_eq!(names("sensors/2/debug"), [] as [&str; 0]);
+    assert_eq!(names("sensors/1/debug"), ["d/sensors/1/debug"], "another forward takes it");
+    assert_eq!(names("sensors/gw-7"), [] as [&str; 0]);
+    assert!(!rule.wants_in_vain("sensors/2/debug"), "nobody wants it, so nothing is lost");
+    assert_eq!(rule.receive(&topic("down/go")).unwrap().topic.as_str(), "down/go");
+    assert_eq!(rule.receive(&topic("down/secret/x")), None);
+    assert!(rule.leaves_out("down/secret/x") && !rule.leaves_out("down/go") && !rule.leaves_out("else"));
+    assert!(!rule.leaves_out("down/secret/mine"), "another subscription takes it");
+    assert!(rule.receive(&topic("down/secret/mine")).is_some());
 }

@@ -21,6 +21,33 @@ fn each_problem_has_its_code_and_its_place_in_toml() {
         (format!("{remote}{forward}qos = \"1\"\n"), "wrong-type", "/forwards/0/qos", (6, 7)),
         (format!("{remote}{forward}retian = true\n"), "unknown-field", "/forwards/0/retian", (6, 1)),
         (format!("{remote}{forward}strip = \"b\"\n"), "bad-strip", "/forwards/0/strip", (6, 9)),
+        (format!("{remote}{forward}retain = \"yes\"\n"), "bad-value", "/forwards/0/retain", (6, 10)),
+        (format!("{remote}{forward}exclude = \"a/b\"\n"), "wrong-type", "/forwards/0/exclude", (6, 11)),
+        (
+            format!("{remote}{forward}exclude = [\"a/b\", 3]\n"),
+            "wrong-type",
+            "/forwards/0/exclude/1",
+            (6, 19),
+        ),
+        (format!("{remote}{forward}exclude = [\"a/#/b\"]\n"), "bad-filter", "/forwards/0/exclude/0", (6, 12)),
+        (
+            format!("{remote}{forward}exclude = [\"b/#\"]\n"),
+            "useless-exclude",
+            "/forwards/0/exclude/0",
+            (6, 12),
+        ),
+        (
+            format!("{remote}{forward}exclude = [\"#\"]\n"),
+            "useless-exclude",
+            "/forwards/0/exclude/0",
+            (6, 12),
+        ),
+        (
+            format!("{remote}{forward}exclude = [{}]\n", "\"a/b\", ".repeat(17)),
+            "too-many-excludes",
+            "/forwards/0/exclude",
+            (6, 11),
+        ),
         (format!("{remote}{forward}strip = \"a/#\"\n"), "bad-strip", "/forwards/0/strip", (6, 9)),
         (format!("{remote}{forward}prefix = \"x/+/\"\n"), "bad-prefix", "/forwards/0/prefix", (6, 10)),
         (
@@ -343,6 +370,34 @@ fn loops_are_found_and_only_loops() {
             "{mountpoint} {forwards:?} {subscriptions:?}"
         );
     }
+}
+
+#[test]
+fn what_is_left_out_opens_a_loop_and_settles_a_dispute_where_it_covers_all_of_it() {
+    let codes = |text: &str| -> Vec<&'static str> {
+        match parse(&format!("name = \"r\"\n[remote]\nurl = \"mqtt://h\"\n{text}"), Format::Toml) {
+            Ok(draft) => match draft.validate(&Limits::default()) {
+                Ok(_) => Vec::new(),
+                Err(problems) => problems.iter().map(|p| p.code).collect(),
+            },
+            Err(problems) => problems.iter().map(|p| p.code).collect(),
+        }
+    };
+    let both = |out: &str, back: &str| {
+        codes(&format!("[[forwards]]\ntopic = \"#\"\n{out}[[subscriptions]]\ntopic = \"cmd/#\"\n{back}"))
+    };
+    assert_eq!(both("", ""), ["topic-loop"]);
+    assert_eq!(both("exclude = [\"cmd/#\"]\n", ""), [] as [&str; 0]);
+    assert_eq!(both("exclude = [\"cmd/+\"]\n", ""), ["topic-loop"], "a part of it still goes round");
+    assert_eq!(both("exclude = [\"in/#\"]\n", "prefix = \"in/\"\n"), [] as [&str; 0]);
+    let two = |exclude: &str| {
+        codes(&format!(
+            "[[subscriptions]]\ntopic = \"a/#\"\nprefix = \"x/\"\n{exclude}[[subscriptions]]\ntopic = \"+/b\"\nprefix = \"y/\"\n"
+        ))
+    };
+    assert_eq!(two(""), ["ambiguous-subscriptions"]);
+    assert_eq!(two("exclude = [\"a/b\"]\n"), [] as [&str; 0]);
+    assert_eq!(two("exclude = [\"a/c\"]\n"), ["ambiguous-subscriptions"]);
 }
 
 #[test]

@@ -131,7 +131,9 @@ fn any_route() -> impl Strategy<Value = RouteSpec> {
     ("[a-z\"'\\\\ ]{1,6}", any::<bool>(), "[a-z'\"\\\\/]{0,8}", any::<bool>()).prop_map(
         |(level, low, prefix, retain)| {
             let qos = if low { Qos::AtMostOnce } else { Qos::AtLeastOnce };
-            RouteSpec { topic: format!("{level}/x"), qos, strip: String::new(), prefix, retain }
+            let exclude = if retain { vec![format!("{level}/x/y")] } else { Vec::new() };
+            let topic = format!("{level}/x/#");
+            RouteSpec { topic, exclude, qos, strip: String::new(), prefix, retain }
         },
     )
 }
