@@ -16,6 +16,7 @@
 mod check;
 mod decode;
 mod edge;
+mod explain;
 mod feature;
 mod located;
 mod loops;
@@ -38,6 +39,7 @@ pub use edge::{
     Change, ClientIdClash, Delivery, EdgeQueue, EdgeRemote, EdgeRule, Login, Route, client_id_clash,
     is_unsupported,
 };
+pub use explain::{Explained, Fate, Oddity, explain, oddities};
 pub use feature::{Feature, missing_features, requires};
 pub use parse::{Draft, Format, parse, parse_on_site};
 pub use problem::{CODES, Place, Problem, Problems};

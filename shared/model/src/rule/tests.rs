@@ -1,5 +1,6 @@
 mod documentation;
 mod edges;
+mod explanations;
 mod problems;
 mod round_trip;
 
