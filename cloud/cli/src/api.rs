@@ -303,3 +303,60 @@ pub struct Acted {
     /// The placement.
     pub placement: Placement,
 }
+
+/// What becomes of a topic on an edge.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Explanation {
+    /// The rule.
+    pub rule: String,
+    /// The edge.
+    pub edge: String,
+    /// The version that is explained.
+    pub version: u64,
+    /// The version on the edge.
+    #[serde(default)]
+    pub edge_version: Option<u64>,
+    /// Whether it is placed there.
+    pub placed: bool,
+    /// The topic.
+    #[serde(default)]
+    pub topic: Option<String>,
+    /// What each forward does with it.
+    #[serde(default)]
+    pub forwards: Vec<Fate>,
+    /// What each subscription does with it.
+    #[serde(default)]
+    pub subscriptions: Vec<Fate>,
+    /// What is odd about the entries.
+    #[serde(default)]
+    pub oddities: Vec<Oddity>,
+}
+
+/// What one entry does with a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Fate {
+    /// Its number.
+    pub entry: usize,
+    /// Its filter.
+    pub filter: String,
+    /// Whether it passes the message on.
+    pub taken: bool,
+    /// The topic on the other side.
+    #[serde(default)]
+    pub becomes: Option<String>,
+    /// Highest quality of service.
+    #[serde(default)]
+    pub qos: Option<u8>,
+    /// Whether a retained message stays one.
+    #[serde(default)]
+    pub retain: Option<bool>,
+    /// Why.
+    pub why: String,
+}
+
+/// Something about entries that may not be meant.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Oddity {
+    /// What.
+    pub what: String,
+}

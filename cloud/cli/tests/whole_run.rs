@@ -46,6 +46,10 @@ fn a_rule_from_its_file_to_a_running_bridge() {
     run!(world, log, "edge", "list", "-o", "name");
     run!(world, log, "edge", "get", "gateway-1");
     run!(world, log, "doctor", "-o", "name");
+    run!(world, log, "rule", "explain", "first", "--edge", "gateway-1", "--topic", "sensors/t1");
+    run!(world, log, "rule", "explain", "first", "--edge", "gateway-1", "--topic", "a/#");
+    run!(world, log, "rule", "explain", "first", "--edge", "gateway-1");
+    run!(world, log, "rule", "explain", "first", "--edge", "gateway-9");
     run!(world, log, "rule", "versions", "first");
     run!(world, log, "rule", "versions", "first", "-o", "name");
     run!(world, log, "rule", "get", "first", "--version", "1", "-o", "yaml");

@@ -27,6 +27,7 @@ mod diff;
 mod edges;
 mod etag;
 mod events;
+mod explain;
 mod export;
 mod health;
 mod import;
@@ -144,6 +145,7 @@ fn routes() -> OpenApiRouter<App> {
     let api = OpenApiRouter::new()
         .routes(routes!(rules::list, rules::create))
         .routes(routes!(rules::check))
+        .routes(routes!(explain::get))
         .routes(routes!(import::import))
         .routes(routes!(rules::get, rules::put, rules::patch, rules::delete))
         .routes(routes!(versions::list))

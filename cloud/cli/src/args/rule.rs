@@ -47,6 +47,21 @@ Examples:
         #[arg(short, long = "file", value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
     },
+    /// Say what becomes of a topic on an edge, and which entries overlap or never decide anything
+    #[command(after_help = "Examples:
+  tidegate rule explain camera-up --edge gateway-1 --topic sensors/door
+  tidegate rule explain camera-up --edge gateway-1")]
+    Explain {
+        /// The rule
+        #[arg(value_name = "RULE")]
+        name: String,
+        /// The edge, whose values of variables count
+        #[arg(long, value_name = "EDGE")]
+        edge: String,
+        /// The topic, as the broker that the message comes from calls it
+        #[arg(long, value_name = "TOPIC")]
+        topic: Option<String>,
+    },
     /// Compare two versions, or a file with what the server has
     #[command(after_help = "Exit codes: 0 no difference, 1 differences, 2 an error.
 

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::{Session, apply, diff, targets, transfer};
-use crate::api::{self, Rule};
+use crate::api::{self, Explanation, Rule};
 use crate::args::{ListArgs, PlaceArgs, RuleCommand};
 use crate::client::{Call, segment, with_query};
 use crate::failure::{Exit, Failure};
@@ -17,6 +17,7 @@ pub async fn run(session: &Session, command: RuleCommand) -> Result<Exit, Failur
     match command {
         RuleCommand::Apply(args) => apply::apply(session, &args).await,
         RuleCommand::Check { files } => apply::check(session, &files).await,
+        RuleCommand::Explain { name, edge, topic } => explain(session, &name, &edge, topic.as_deref()).await,
         RuleCommand::Diff(args) => Ok(diff::diff(session, &args).await),
         RuleCommand::List(args) => list(session, &args).await,
         RuleCommand::Get { name, version: None, .. } => get(session, &name).await,
@@ -98,6 +99,24 @@ async fn versions(session: &Session, name: &str) -> Result<Exit, Failure> {
         &list,
         |_| Ok(rules::versions(&session.out, session.now, &items)),
         || items.iter().map(|item| format!("v{}", item["version"])).collect(),
+    )?;
+    Ok(Exit::Done)
+}
+
+/// Tells what becomes of a topic, and what is odd about the rule's entries.
+async fn explain(session: &Session, name: &str, edge: &str, topic: Option<&str>) -> Result<Exit, Failure> {
+    let mut query = vec![("edge", edge)];
+    query.extend(topic.map(|topic| ("topic", topic)));
+    let told = session.client.get(with_query(&format!("{}/explain", path(name)), &query)).await?.body;
+    let explanation: Explanation = api::read(&told)?;
+    session.out.show(
+        &told,
+        |_| Ok(rules::explanation(&session.out, &explanation)),
+        || {
+            let taken =
+                explanation.forwards.iter().chain(&explanation.subscriptions).filter(|fate| fate.taken);
+            taken.filter_map(|fate| fate.becomes.clone()).collect()
+        },
     )?;
     Ok(Exit::Done)
 }

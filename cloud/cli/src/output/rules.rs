@@ -8,7 +8,7 @@ use tidegate_model::placement::RunState;
 use super::time::{ago, ago_or_dash};
 use super::words::{issue_cell, issue_counts, link_cell, pending_cell, reason_text, run_cell, run_counts};
 use super::{Out, finish, table};
-use crate::api::{Placement, Rule};
+use crate::api::{Explanation, Fate, Placement, Rule};
 
 /// The list of rules.
 pub fn rules(out: &Out, now: Timestamp, rules: &[Rule], wide: bool) -> String {
@@ -42,6 +42,53 @@ pub fn rules(out: &Out, now: Timestamp, rules: &[Rule], wide: bool) -> String {
 
 fn remote(rule: &Rule) -> &str {
     rule.content.pointer("/remote/url").and_then(Value::as_str).unwrap_or("-")
+}
+
+/// What becomes of a topic on an edge, and what is odd about the rule's entries.
+pub fn explanation(out: &Out, told: &Explanation) -> String {
+    let Explanation { rule, edge, version, .. } = told;
+    let runs = match (told.placed, told.edge_version) {
+        (false, _) => "; it is not placed there".to_owned(),
+        (true, None) => "; nothing was issued yet".to_owned(),
+        (true, Some(runs)) if runs != *version => format!("; the edge still has v{runs}"),
+        (true, Some(_)) => String::new(),
+    };
+    let mut lines = vec![format!("{rule} v{version} on {edge}{runs}")];
+    if let Some(topic) = &told.topic {
+        let sides = [
+            ("the gateway's broker", "forwards", &told.forwards),
+            ("the remote broker", "subscriptions", &told.subscriptions),
+        ];
+        for (broker, list, fates) in sides.into_iter().filter(|(_, _, fates)| !fates.is_empty()) {
+            lines.push(format!("\n'{topic}' as a message of {broker}:"));
+            let mut table = table(out, &["ENTRY", "FILTER", "BECOMES", "WHY"]);
+            for fate in fates {
+                let entry = format!("{list}[{}]", fate.entry);
+                table.add_row([&entry, &fate.filter, &becomes(fate), &fate.why]);
+            }
+            lines.push(finish(table));
+        }
+    }
+    match told.oddities.as_slice() {
+        [] if told.topic.is_none() => lines.push("no two entries overlap".to_owned()),
+        [] => {}
+        odd => {
+            lines.push(String::new());
+            lines.extend(odd.iter().map(|odd| odd.what.clone()));
+        }
+    }
+    lines.join("\n")
+}
+
+fn becomes(fate: &Fate) -> String {
+    match (&fate.becomes, fate.taken) {
+        (Some(topic), true) => {
+            let qos = fate.qos.map(|qos| format!(", QoS {qos} at most")).unwrap_or_default();
+            let retain = if fate.retain == Some(true) { ", retained if it was" } else { "" };
+            format!("{topic}{qos}{retain}")
+        }
+        (Some(_), false) | (None, _) => "-".to_owned(),
+    }
 }
 
 /// One rule: what it says in short, and where it stands.

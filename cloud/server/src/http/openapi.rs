@@ -173,6 +173,7 @@ fn own_problems(operation: &str) -> &'static [Kind] {
             &[BadBody, RequestTimeout, UnsupportedMediaType, InvalidRule, KeyReused]
         }
         "get_rule" | "list_rule_placements" | "list_versions" => &[BadPath, UnknownRule],
+        "explain_rule" => &[BadPath, UnknownRule, UnknownEdge, InvalidOnEdge],
         "put_rule" => &[
             BadPath,
             BadBody,

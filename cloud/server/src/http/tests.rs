@@ -2,6 +2,7 @@
 
 mod conventions;
 mod dry_run;
+mod explain;
 mod export;
 mod harness;
 mod import;
