@@ -85,7 +85,8 @@ async fn no_secret_leaves_the_controller() {
     for (_, path) in routes().into_iter().filter(|(method, path)| method == "GET" && !path.contains("events"))
     {
         let path = path.replace("{rule}", "a").replace("{edge}", "b").replace("{version}", "1");
-        let path = path.strip_prefix("/api/v1").unwrap_or(&path).replace("/explain", "/explain?edge=b&topic=a/b");
+        let path =
+            path.strip_prefix("/api/v1").unwrap_or(&path).replace("/explain", "/explain?edge=b&topic=a/b");
         let answer = api.get(&path).await.ok(200);
         if path == "/admin/export" {
             // A backup has to hold the rules' passwords; what it must not hold is what only the caller knows.
