@@ -116,6 +116,13 @@ impl Mosquitto {
         })
     }
 
+    /// How often this client subscribed, by the broker's log.
+    #[must_use]
+    pub fn subscriptions(&self, client_id: &str) -> usize {
+        let wanted = format!(": {client_id} 1 ");
+        self.process.lines().iter().filter(|line| line.text.contains(&wanted)).count()
+    }
+
     /// The lines of its log that say that this client connected, the newest last.
     #[must_use]
     pub fn connects(&self, client_id: &str) -> Vec<Line> {

@@ -15,10 +15,12 @@ use crate::mqtt::Login;
 use crate::proxy::Proxy;
 use crate::rule::Rule;
 use crate::sink::Sink;
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, until};
 
 /// The edge of every world.
 pub const EDGE: &str = "gw-1";
+/// Client id of the sink at the remote broker.
+const REMOTE_SINK: &str = "remote-sink";
 
 /// A controller, a gateway that is online, and a remote broker.
 pub struct World {
@@ -137,7 +139,23 @@ impl World {
     /// A sink at the remote broker for everything under the mountpoint of this world's edge.
     #[must_use]
     pub fn remote_sink(&self) -> Sink {
-        Sink::start(self.remote.address, Login::anonymous("remote-sink"), &format!("plant/{EDGE}/#"))
+        Sink::start(self.remote.address, Login::anonymous(REMOTE_SINK), &format!("plant/{EDGE}/#"))
+    }
+
+    /// Starts the remote broker again, which has forgotten its sessions, and comes back with its sink, the one that was there or a
+    /// new one. The agent is held until the sink has subscribed: what it sends to a broker without subscribers is lost there.
+    ///
+    /// # Panics
+    /// When the broker or the sink does not come back.
+    #[must_use]
+    pub fn remote_returns(&mut self, sink: Option<Sink>) -> Sink {
+        self.agent.process.signal("STOP");
+        let before = self.remote.subscriptions(REMOTE_SINK);
+        self.remote.start_again();
+        let sink = sink.unwrap_or_else(|| self.remote_sink());
+        until("the sink is back", || (self.remote.subscriptions(REMOTE_SINK) > before).then_some(()));
+        self.agent.process.signal("CONT");
+        sink
     }
 
     /// A device at the gateway's local broker that publishes to `sensors/…`.

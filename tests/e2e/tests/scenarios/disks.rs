@@ -83,7 +83,7 @@ fn a_full_disk_of_the_gateway_holds_messages_back_and_its_store_goes_on() {
         p["run_reason"]["code"] == "DISK"
             && p["run_reason"]["detail"].as_str().is_some_and(|detail| detail.contains("besides: TCP"))
     });
-    world.remote.start_again();
+    let remote = world.remote_returns(Some(remote));
     // The store still takes what has to be remembered. It is another rule: while one is stopped, what devices publish for it
     // is nobody's, and would be missed below.
     let mut other = Rule::new("other", world.remote.address);

@@ -80,8 +80,7 @@ fn a_remote_outage_leaves_a_backlog_that_arrives_whole_and_in_order() {
     until("a rule that is paused by a fault takes in", || {
         (queued(&world, "camera-up") == 2_000).then_some(())
     });
-    world.remote.start_again();
-    let remote = world.remote_sink();
+    let remote = world.remote_returns(None);
     remote.expect_all_in_order(&acked);
     let password_is_nowhere = [world.agent.process.text(), world.controller.process.text()].concat();
     assert!(!password_is_nowhere.contains("local-hunter"), "no log holds a password");
@@ -133,8 +132,7 @@ fn kill_9_of_the_agent_in_the_midst_of_20000_messages_loses_none_and_stores_hard
     let all = until("all of it is stored", || Some(queued(&world, "camera-up")).filter(|all| *all >= TOTAL));
     world.agent.process.note(&format!("--- {} copies after {KILLS} kills", all - TOTAL));
     assert!(all - TOTAL <= KILLS, "{} copies: at most one for each kill", all - TOTAL);
-    world.remote.start_again();
-    world.remote_sink().expect_all_in_order(&acked);
+    world.remote_returns(None).expect_all_in_order(&acked);
 }
 
 #[test]
@@ -215,9 +213,8 @@ fn a_full_queue_holds_back_25000_messages_in_bounded_memory_and_all_of_them_arri
     assert!(growth < 24 << 20, "the agent grew by {growth} bytes");
     assert!(queued(&world, "camera-up") < 1_000, "the queue keeps its bound");
     assert_eq!(local(&world).connects(&session(&world, "camera-up")).len(), connects, "it stayed connected");
-    world.remote.start_again();
     let all: Vec<u64> = (1..=TOTAL).collect();
-    world.remote_sink().expect_all_in_order(&all);
+    world.remote_returns(None).expect_all_in_order(&all);
 }
 
 #[test]

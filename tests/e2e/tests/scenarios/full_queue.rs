@@ -52,7 +52,7 @@ fn a_full_queue_is_shown_everywhere_and_nothing_is_lost() {
         !p["queue_full"].is_null() && p["last_known"] == false
     });
 
-    world.remote.start_again();
+    let sink = world.remote_returns(Some(sink));
     let acked = device.wait_acked(5_000);
     until("everything arrived", || (sink.first_arrivals().len() >= 5_000).then_some(()));
     sink.expect_all_in_order(&acked);
