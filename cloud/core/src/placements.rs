@@ -52,7 +52,9 @@ impl Controller {
         let key = (id, edge.clone());
         let known = self.placements.get(&key).map(|p| (*p.record).clone());
         let present = known.as_ref().is_some_and(|r| r.present);
-        let on_edge = self.by_edge.get(edge).map_or(0, std::collections::BTreeSet::len);
+        // One that was taken off is kept for its generation, and takes no room.
+        let on_edge =
+            self.keys_of_edge(edge).iter().filter(|key| !self.placements[*key].is_settled_removal()).count();
         if !present && on_edge >= limits::MAX_RULES_PER_EDGE {
             let what = format!("rules on edge '{edge}'");
             return Err(Rejection::Limit { what, limit: limits::MAX_RULES_PER_EDGE });

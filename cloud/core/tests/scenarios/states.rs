@@ -4,6 +4,7 @@ use crate::world::{EDGE, World, content, edge_id, rule_name};
 use tidegate_cloud_core::{Expect, Rejection, Reply, Request, Saved, WhenOffline};
 use tidegate_model::code::{Code, FailureClass, FaultCode};
 use tidegate_model::ids::{RuleId, SessionId, StoreId};
+use tidegate_model::limits::MAX_RULES_PER_EDGE;
 use tidegate_model::placement::{Action, IssueState, Link, RunState};
 use tidegate_model::rule::SecretInput;
 use tidegate_model::version::{Generation, RuleVersion};
@@ -648,6 +649,26 @@ fn a_removal_waits_for_the_edge_and_never_expires() {
     world.place("up").unwrap();
     world.act("up", Action::Issue).unwrap();
     assert!(world.last_set().unwrap().generation > set.generation);
+}
+
+#[test]
+fn rules_that_were_taken_off_take_no_room_on_an_edge() {
+    let mut world = World::placed();
+    for number in 0..=MAX_RULES_PER_EDGE {
+        let rule = rule_name(&format!("rule-{number}"));
+        world.save(rule.as_str(), &format!("sensors/{number}")).unwrap();
+        world.place(rule.as_str()).unwrap();
+        world.act(rule.as_str(), Action::Issue).unwrap();
+        world.apply_set();
+        world.ask(Request::Unplace { rule, edge: edge_id() }).unwrap();
+        world.apply_set();
+        world.down.clear();
+    }
+    for number in 1..MAX_RULES_PER_EDGE {
+        world.place(&format!("rule-{number}")).unwrap();
+    }
+    let refused = world.place("rule-0").unwrap_err();
+    assert!(matches!(refused, Rejection::Limit { limit: MAX_RULES_PER_EDGE, .. }), "{refused}");
 }
 
 #[test]
