@@ -28,7 +28,10 @@ impl Agent {
             // Its number counts, so that what follows is no gap. There is nothing to answer it with.
             Err(WireError::UnknownKind { header, .. } | WireError::BadBody { header, .. }) => {
                 self.drops.unreadable += 1;
-                self.admit(&header, None, turn);
+                // A higher epoch is obeyed when something of it can be read.
+                if header.ce <= self.meta.highest_ce {
+                    self.admit(&header, None, turn);
+                }
             }
             Err(
                 WireError::TooLarge { .. }

@@ -144,6 +144,24 @@ fn an_inventory_that_is_asked_for_when_a_probe_ends_tells_how_it_ended() {
 }
 
 #[test]
+fn what_cannot_be_read_makes_no_edge_obey_a_higher_epoch() {
+    let mut w = World::welcomed();
+    let strange = |w: &mut World| {
+        let ping = String::from_utf8(w.payload(&Down::Ping(Ping { nonce: 1 }), None)).unwrap();
+        w.handle(Input::Down(ping.replace("\"ping\"", "\"strange\"").into_bytes()));
+    };
+    let epoch = w.ce;
+    strange(&mut w);
+    w.ce = u64::MAX;
+    strange(&mut w);
+    assert_eq!((w.disk.meta.highest_ce, w.agent.drops().unreadable), (epoch, 2));
+    w.ce = epoch;
+    w.down_sq = 1;
+    w.down(&Down::Ping(Ping { nonce: 2 }), None);
+    assert_eq!(w.agent.drops().gaps, 0, "what cannot be read counts in the epoch that is obeyed");
+}
+
+#[test]
 fn a_new_controller_is_remembered_first_and_greeted_after_a_while() {
     let mut w = World::welcomed();
     w.ce = 11;

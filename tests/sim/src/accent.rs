@@ -26,16 +26,16 @@ impl Accent {
             return vec![payload.to_vec()];
         };
         let session = (envelope["sid"].to_string(), envelope["ce"].as_u64().unwrap_or(0));
-        if session != self.session {
+        let number = envelope["sq"].as_u64().unwrap_or(0);
+        // What is said aside, to a session of before, is outside all counting.
+        if number != 0 && session != self.session {
             *self = Self { session, said: 0 };
         }
-        let number = envelope["sq"].as_u64().unwrap_or(0);
         envelope["mood"] = json!("a field of the envelope that nobody knows");
         if let Some(Ok(mut body)) = envelope["body"].as_str().map(serde_json::from_str::<Value>) {
             body["mood"] = json!({ "a": ["field", "that", "nobody", "knows"] });
             envelope["body"] = json!(body.to_string());
         }
-        // Number 0 is outside all counting.
         if number == 0 {
             return vec![envelope.to_string().into_bytes()];
         }
