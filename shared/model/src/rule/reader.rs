@@ -141,34 +141,23 @@ impl Reader {
     /// A list of texts; empty when it is absent. What is no text has an empty stand-in.
     pub fn texts(&mut self, fields: &Fields<'_>, key: &str) -> Vec<String> {
         let items = self.list(fields, key);
-        let text = |(at, node): (String, &Node)| match &node.value {
-            Value::Text(text) => {
+        let text = |(at, node): (String, &Node)| {
+            if let Value::Text(text) = &node.value {
                 self.note(&at, node.at);
-                text.clone()
+                return text.clone();
             }
-            Value::Null
-            | Value::Bool(_)
-            | Value::Int(_)
-            | Value::List(_)
-            | Value::Map(_)
-            | Value::Other(_) => {
-                self.wrong_type(at, node, "write a text in quotes");
-                String::new()
-            }
+            self.wrong_type(at, node, "write a text in quotes");
+            String::new()
         };
         items.into_iter().map(text).collect()
     }
 
     /// `true`, `false`, or a word for one of them.
     pub fn flag_or_choice(&mut self, fields: &Fields<'_>, key: &str, words: &[(&str, bool)]) -> Option<bool> {
-        match &fields.get(key)?.value {
-            Value::Text(_) => self.choice(fields, key, words),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Int(_)
-            | Value::List(_)
-            | Value::Map(_)
-            | Value::Other(_) => self.flag(fields, key),
+        if let Value::Text(_) = fields.get(key)?.value {
+            self.choice(fields, key, words)
+        } else {
+            self.flag(fields, key)
         }
     }
 

@@ -135,14 +135,15 @@ impl Resolver<'_, '_> {
         let strip = self.expand(&format!("{at}/strip"), &spec.strip);
         let prefix = self.expand(&format!("{at}/prefix"), &spec.prefix);
         let prefix = prefix.filter(|text| self.plain(&format!("{at}/prefix"), "bad-prefix", "prefix", text));
-        let excludes = spec.exclude.iter().enumerate();
-        let excludes: Vec<Option<String>> = excludes
-            .map(|(index, text)| self.expand(&pointer(&format!("{at}/exclude"), index), text))
+        let excludes_at = format!("{at}/exclude");
+        let excludes: Vec<Option<String>> = (0..)
+            .zip(&spec.exclude)
+            .map(|(index, text)| self.expand(&pointer(&excludes_at, index), text))
             .collect();
+        let excludes: Option<Vec<String>> = excludes.into_iter().collect();
         let filter = topic.and_then(|topic| filter(&format!("{at}/topic"), &topic, self.problems));
         let (filter, strip) = (filter?, strip?);
-        let excludes: Option<Vec<String>> = excludes.into_iter().collect();
-        let exclude = excluded(&format!("{at}/exclude"), &filter, &excludes?, self.problems);
+        let exclude = excludes.and_then(|texts| excluded(&excludes_at, &filter, &texts, self.problems));
         if !filter.literal_prefix().starts_with(&strip) {
             self.problems.add(
                 format!("{at}/strip"),

@@ -373,6 +373,13 @@ fn loops_are_found_and_only_loops() {
 }
 
 #[test]
+fn what_is_wrong_with_what_is_left_out_hides_nothing_else() {
+    let text = "name = \"r\"\n[remote]\nurl = \"mqtt://h\"\n[[forwards]]\ntopic = \"a/#\"\nstrip = \"b\"\nexclude = [\"{x\"]\n";
+    let codes: Vec<&str> = seen(text, Format::Toml).into_iter().map(|(code, _, _)| code).collect();
+    assert_eq!(codes, ["bad-strip", "unbalanced-brace"]);
+}
+
+#[test]
 fn what_is_left_out_opens_a_loop_and_settles_a_dispute_where_it_covers_all_of_it() {
     let codes = |text: &str| -> Vec<&'static str> {
         match parse(&format!("name = \"r\"\n[remote]\nurl = \"mqtt://h\"\n{text}"), Format::Toml) {
