@@ -5,7 +5,11 @@
 mod any_order;
 mod once;
 mod presence;
+mod reconcile;
 mod rehearse;
+mod removals;
+mod reports;
 mod states;
 mod succession;
+mod unmanaged;
 mod world;
