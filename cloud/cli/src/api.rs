@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use tidegate_model::placement::{Action, Allowed, IssueState, Link, RunState};
+use tidegate_model::rule::{Fate, Oddity};
 
 use crate::client::{ClientError, Problem};
 
@@ -330,33 +331,4 @@ pub struct Explanation {
     /// What is odd about the entries.
     #[serde(default)]
     pub oddities: Vec<Oddity>,
-}
-
-/// What one entry does with a topic.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Fate {
-    /// Its number.
-    pub entry: usize,
-    /// Its filter.
-    pub filter: String,
-    /// Whether it passes the message on.
-    pub taken: bool,
-    /// The topic on the other side.
-    #[serde(default)]
-    pub becomes: Option<String>,
-    /// Highest quality of service.
-    #[serde(default)]
-    pub qos: Option<u8>,
-    /// Whether a retained message stays one.
-    #[serde(default)]
-    pub retain: Option<bool>,
-    /// Why.
-    pub why: String,
-}
-
-/// Something about entries that may not be meant.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Oddity {
-    /// What.
-    pub what: String,
 }

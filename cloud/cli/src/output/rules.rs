@@ -4,11 +4,12 @@ use comfy_table::Cell;
 use jiff::Timestamp;
 use serde_json::Value;
 use tidegate_model::placement::RunState;
+use tidegate_model::rule::Fate;
 
 use super::time::{ago, ago_or_dash};
 use super::words::{issue_cell, issue_counts, link_cell, pending_cell, reason_text, run_cell, run_counts};
 use super::{Out, finish, table};
-use crate::api::{Explanation, Fate, Placement, Rule};
+use crate::api::{Explanation, Placement, Rule};
 
 /// The list of rules.
 pub fn rules(out: &Out, now: Timestamp, rules: &[Rule], wide: bool) -> String {

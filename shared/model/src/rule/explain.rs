@@ -1,14 +1,13 @@
 //! What becomes of a topic on one edge, entry by entry, and why; and what is odd about the entries of a rule. For people:
 //! what the agent does is [`EdgeRule::forward`] and [`EdgeRule::receive`], which this must agree with.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::edge::{EdgeRule, Route};
 use crate::topic::{InvalidTopic, TopicFilter, TopicName, reserved};
 
 /// What becomes of one topic.
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explained {
     /// As a message of the gateway's local broker: one fate per forward, in the order of the rule.
     pub forwards: Vec<Fate>,
@@ -18,7 +17,7 @@ pub struct Explained {
 
 /// What one forward or subscription does with a message.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fate {
     /// Number of the entry in the rule, from 0.
     pub entry: usize,
@@ -41,7 +40,7 @@ pub struct Fate {
 
 /// Something about an entry that its author may not have meant; nothing is wrong with the rule.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Oddity {
     /// `forwards` or `subscriptions`.
     pub list: String,
