@@ -1,6 +1,7 @@
 //! What can go wrong between us and the server, in words for the person at the terminal.
 
 use serde::Deserialize;
+use tidegate_model::ids::{EdgeId, RuleName};
 
 use crate::failure::Exit;
 
@@ -90,6 +91,9 @@ pub struct Problem {
     /// The kind, for programs: `/problems/unknown-edge`.
     #[serde(default, rename = "type")]
     pub kind: String,
+    /// The path that was asked for.
+    #[serde(default)]
+    pub instance: String,
     /// The kind, for people.
     #[serde(default)]
     pub title: String,
@@ -146,8 +150,9 @@ impl std::fmt::Display for Problem {
         for field in self.errors.iter().filter(|field| !said.contains(field.detail.as_str())) {
             write!(f, "\n  {}", field.in_file(None))?;
         }
-        let next = next_here(&self.kind).unwrap_or(&self.next);
-        if !next.is_empty() && self.status != 401 && !said.contains(next) {
+        let next =
+            next_here(&self.kind).map_or_else(|| self.next.clone(), |next| named(next, &self.instance));
+        if !next.is_empty() && self.status != 401 && !said.contains(next.as_str()) {
             write!(f, "\n  Next: {next}")?;
         }
         match (self.code.is_empty(), &self.request_id) {
@@ -183,6 +188,23 @@ fn next_here(kind: &str) -> Option<&'static str> {
         "cloud-behind" => Some("tidegate edge get EDGE shows what it runs; then tidegate edge confirm EDGE"),
         _ => None,
     }
+}
+
+/// A next step with the rule and the edge of a path of the API in place of `RULE` and `EDGE`, so that it can be copied.
+fn named(next: &str, path: &str) -> String {
+    let parts: Vec<&str> = path.strip_prefix("/api/v1/").unwrap_or_default().split('/').collect();
+    let (rule, edge) = match parts.as_slice() {
+        ["placements", rule, edge, ..] | ["rules", rule, "placements", edge, ..] => {
+            (Some(*rule), Some(*edge))
+        }
+        ["rules", rule, ..] => (Some(*rule), None),
+        ["edges", edge, ..] => (None, Some(*edge)),
+        _ => (None, None),
+    };
+    // What is no name stands escaped in the path, and would be misread in a command.
+    let rule = rule.filter(|rule| RuleName::new(*rule).is_ok()).unwrap_or("RULE");
+    let edge = edge.filter(|edge| EdgeId::new(*edge).is_ok()).unwrap_or("EDGE");
+    next.replace("RULE", rule).replace("EDGE", edge)
 }
 
 impl FieldProblem {
@@ -225,4 +247,25 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_next_step_names_what_was_asked_for() {
+        let step = "tidegate rule place RULE --edge EDGE";
+        for (path, shown) in [
+            ("/api/v1/placements/camera-up/gw-1/issue", "tidegate rule place camera-up --edge gw-1"),
+            ("/api/v1/rules/camera-up/placements/gw-1", "tidegate rule place camera-up --edge gw-1"),
+            ("/api/v1/rules/camera-up/versions/9", "tidegate rule place camera-up --edge EDGE"),
+            ("/api/v1/edges/gw-1/confirm", "tidegate rule place RULE --edge gw-1"),
+            ("/api/v1/rules/a%20b", step),
+            ("/api/v1/actions", step),
+            ("", step),
+        ] {
+            assert_eq!(named(step, path), shown, "{path}");
+        }
+    }
 }
