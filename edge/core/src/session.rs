@@ -9,14 +9,13 @@ use tidegate_model::limits::{INVENTORY_PAGE_RULES, MAX_ENVELOPE_BYTES, MAX_RULES
 use tidegate_model::placement::RunState;
 use tidegate_model::wire::{
     self, Attempt, Birth, Bye, ControllerPresence, Envelope, Header, Heartbeat, Hello, HelloLimits,
-    Inventory, InventoryItem, RunReport, Up, Welcome, Will,
+    Inventory, InventoryItem, RunReport, Up, Welcome, Will, one_line,
 };
 
 use crate::agent::{Agent, Turn};
 use crate::io::Effect;
 use crate::link::{self, BirthWatch, Greeting, Link, Online};
 use crate::timing::{BIRTH_PAUSE_MS, EPOCH_SPREAD_MS, HEARTBEAT_RANGE_S};
-use tidegate_model::wire::one_line;
 
 impl Agent {
     /// Arms the first CONNECT, if there is a controller.
