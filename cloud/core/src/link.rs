@@ -22,7 +22,7 @@ use tidegate_model::limits;
 use tidegate_model::placement::{Link, VersionDigest};
 use tidegate_model::time::Monotonic;
 use tidegate_model::version::Generation;
-use tidegate_model::wire::{Down, Envelope, Header, Origin, Ping, RunReport};
+use tidegate_model::wire::{Down, Envelope, Header, Origin, Ping, RunReport, Want};
 
 use crate::controller::{Controller, Edge, Placement, Turn};
 use crate::io::Effect;
@@ -99,6 +99,8 @@ pub(crate) struct Session {
     up: Option<(u64, u64)>,
     /// Number of the last message on `down`.
     down: u64,
+    /// The last question for an inventory, and the last message on `up` when it was asked.
+    question: Option<(MessageId, (u64, u64))>,
 }
 
 /// What an edge said of a rule that the cloud never had: what its root is made of, and what people are shown.
@@ -243,7 +245,7 @@ impl Controller {
             .partition(|session| session.sid == sid);
         edge.live.asleep = other.into_iter().next();
         let again = again.into_iter().next();
-        edge.live.session = Some(again.unwrap_or(Session { sid, boot, up: None, down: 0 }));
+        edge.live.session = Some(again.unwrap_or(Session { sid, boot, up: None, down: 0, question: None }));
         edge.live.collecting = None;
         edge.live.asked_at = None;
         edge.live.wants_inventory = true;
@@ -389,11 +391,17 @@ impl Controller {
             Some((ce, _)) if ce > header.ce => return Order::Copy,
             Some(_) | None => (header.ce, 0),
         };
-        if header.sq <= last {
+        // The answer to a question is later than what was heard before the question: with a lower number, the edge counts
+        // anew since its disk was restored, and what was heard under the higher one is from before.
+        let counts_anew = session
+            .question
+            .take_if(|(id, heard)| header.re == Some(*id) && *heard >= (header.ce, header.sq))
+            .is_some();
+        if header.sq <= last && !counts_anew {
             return Order::Copy;
         }
         session.up = Some((ce, header.sq));
-        if header.sq == last + 1 { Order::Next } else { Order::Gap }
+        if counts_anew || header.sq == last + 1 { Order::Next } else { Order::Gap }
     }
 
     /// Sends a message to the session that stands; without one there is nobody to send it to.
@@ -405,6 +413,9 @@ impl Controller {
         let message_id = self.next_message_id(turn.now.wall);
         let Some(session) = &mut self.edge_mut(id).live.session else { return };
         session.down += 1;
+        if matches!(message, Down::Welcome(welcome) if welcome.want == Want::Inventory) {
+            session.question = session.up.map(|heard| (message_id, heard));
+        }
         let header =
             Header { id: message_id, re, sid: session.sid, sq: session.down, ce, ts: turn.now.wall.0 };
         let payload = Envelope::down(header, message).to_bytes();

@@ -224,8 +224,13 @@ impl Controller {
 
     /// Closes the gap of one placement. `item` is what the inventory said of it; without one the records are true.
     fn reconcile(&mut self, turn: &mut Turn, key: &Key, item: Option<&InventoryItem>) {
+        if self.superseded_by.is_some() {
+            return;
+        }
+        // Nothing is sent for it, so that it is done for a held edge too: a hold ends with this process, without a word.
+        let corrected = item.is_some_and(|item| self.correct_end(turn, key, item));
         let held = self.edges.get(&key.1).is_some_and(|edge| edge.held().is_some());
-        if held || self.superseded_by.is_some() {
+        if held || corrected {
             return;
         }
         let record = &self.placement_mut(key).record;
@@ -256,6 +261,25 @@ impl Controller {
         }
     }
 
+    /// Shows how the newest action ended as the edge says it did, where that is something else: it was given up without a
+    /// word of the edge, or settled by the word of another database that stood here meanwhile. Whether it was.
+    fn correct_end(&mut self, turn: &mut Turn, key: &Key, item: &InventoryItem) -> bool {
+        let record = &self.placement_mut(key).record;
+        let ours = record.generation;
+        let Some(attempt) = item.attempted.as_ref().filter(|attempt| attempt.generation == ours) else {
+            return false;
+        };
+        let otherwise = [&record.last_issue, &record.last_run].into_iter().flatten().any(|settled| {
+            let failed = !settled.code.is_success() || !attempt.code.is_success();
+            settled.generation == ours && failed && settled.code != attempt.code
+        });
+        let wrong = otherwise && record.present && record.operation.is_none();
+        if wrong {
+            self.late_result(turn, key, &attempt.clone());
+        }
+        wrong
+    }
+
     fn settle_from_inventory(&mut self, turn: &mut Turn, key: &Key, attempt: &Attempt) {
         if attempt.code.is_transient() {
             self.pause_then_retry(turn, key);
@@ -270,17 +294,6 @@ impl Controller {
         let Some(policy) = policy else { return };
         let record = &mut self.placement_mut(key).record;
         let ours = record.generation;
-        if let Some(attempt) = item.and_then(|i| i.attempted.as_ref()).filter(|a| a.generation == ours) {
-            // Given up without a word of the edge, or settled by the word of another database that stood here meanwhile.
-            let otherwise = [&record.last_issue, &record.last_run].into_iter().flatten().any(|s| {
-                let failed = !s.code.is_success() || !attempt.code.is_success();
-                s.generation == ours && failed && s.code != attempt.code
-            });
-            if otherwise {
-                let attempt = attempt.clone();
-                return self.late_result(turn, key, &attempt);
-            }
-        }
         // Without one it was placed, perhaps again, and nothing was asked for since: what is there stays as it is.
         let Some(at) = record.target.as_ref().map(|t| t.at) else { return };
         let last =

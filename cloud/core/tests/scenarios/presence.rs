@@ -3,8 +3,8 @@
 use crate::world::{World, edge_id};
 use tidegate_model::code::Code;
 use tidegate_model::ids::{SessionId, StoreId};
-use tidegate_model::placement::{Action, Link};
-use tidegate_model::wire::{Birth, Envelope, Heartbeat, Ping, Up, Will};
+use tidegate_model::placement::{Action, Link, RunState};
+use tidegate_model::wire::{Birth, By, Envelope, Header, Heartbeat, Ping, RunReport, Up, Will};
 
 fn link(world: &World) -> Link {
     world.controller.edge(&edge_id()).unwrap().link
@@ -181,6 +181,36 @@ fn a_gap_makes_the_controller_ask_for_the_inventory_once() {
         world.up(&Up::Pong(Ping { nonce: 1 }));
     }
     assert_eq!(world.down.len(), 1);
+}
+
+#[test]
+fn the_answer_to_the_last_question_is_no_copy_although_a_restored_disk_counts_it_lower() {
+    let mut world = World::issued();
+    world.pass(10_000);
+    world.down.clear();
+    // A message from before the disk was restored comes late, and leaves a gap.
+    world.sq += 50;
+    world.up(&Up::Pong(Ping { nonce: 1 }));
+    let question = world.down.last().expect("it asks for the inventory").0.id;
+    world.held.clear();
+    world.sq = 1;
+    world.inventory();
+    assert_eq!(world.set_count(), 0, "nobody asked for this one: it may be a copy");
+    let answer = |world: &mut World| {
+        let page = Up::Inventory(world.inventory_page());
+        let header = Header { re: Some(question), ..world.header(3) };
+        world.raw(false, &Envelope::up(header, &page));
+    };
+    answer(&mut world);
+    assert_eq!(world.set_count(), 1, "what is gone is issued again");
+    // It counts from there on.
+    world.sq = 3;
+    world.apply_set();
+    world.report(RunReport { sequence: 9, ..world.run(RunState::PausedManual, By::Local) });
+    assert_eq!(world.view("up").run_state, RunState::PausedManual);
+    let sets = world.set_count();
+    answer(&mut world);
+    assert_eq!(world.set_count(), sets, "once");
 }
 
 #[test]

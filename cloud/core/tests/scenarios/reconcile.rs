@@ -7,7 +7,7 @@ use tidegate_model::ids::StoreId;
 use tidegate_model::placement::{Action, IssueState, RunState};
 use tidegate_model::rule::SecretInput;
 use tidegate_model::version::{Generation, RuleVersion};
-use tidegate_model::wire::{By, Config, DesiredRun, Origin, RunReport};
+use tidegate_model::wire::{Attempt, Birth, By, Config, DesiredRun, Origin, RunReport, Up};
 
 #[test]
 fn what_the_edge_does_not_hold_is_sent_again_with_its_bytes() {
@@ -190,4 +190,23 @@ fn what_a_second_gateway_was_started_for_on_site_is_not_wanted_of_the_one_that_i
     world.hello();
     assert!(!world.wants_inventory());
     assert_eq!(world.view("up").desired_run, DesiredRun::Stopped);
+}
+
+#[test]
+fn how_an_action_ended_is_corrected_also_while_actions_on_the_edge_are_held() {
+    let mut world = World::issued();
+    // Another gateway stands here for a moment; its issue was done, this one's was refused.
+    world.presence(&Up::Birth(Birth { boot: 99 }));
+    assert_eq!(world.controller.held(&edge_id()), Some(Code::DuplicateEdge));
+    let mut page = world.inventory_page();
+    let item = &mut page.rules[0];
+    let detail = "not for you".to_owned();
+    let target = item.running.take();
+    item.attempted = Some(Attempt { generation: item.generation, target, code: Code::RemoteAuth, detail });
+    item.run = world.run(RunState::NotRunning, By::Agent);
+    let sets = world.set_count();
+    world.sq = 0;
+    world.up(&Up::Inventory(page));
+    assert_eq!(world.record().last_issue.as_ref().map(|last| last.code), Some(Code::RemoteAuth));
+    assert_eq!(world.set_count(), sets, "it is held: nothing is sent");
 }

@@ -306,6 +306,12 @@ impl World {
     }
 
     pub fn inventory(&mut self) {
+        let page = self.inventory_page();
+        self.up(&Up::Inventory(page));
+    }
+
+    /// All that the edge holds.
+    pub fn inventory_page(&self) -> Inventory {
         let rules = self
             .held
             .values()
@@ -321,8 +327,7 @@ impl World {
                 origin: h.origin,
             })
             .collect();
-        let page = Inventory { page: 1, pages: 1, root: self.root(), rules };
-        self.up(&Up::Inventory(page));
+        Inventory { page: 1, pages: 1, root: self.root(), rules }
     }
 
     /// Whether the controller asked for the inventory.
