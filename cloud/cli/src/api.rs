@@ -67,6 +67,12 @@ pub struct Tally {
     /// Those that something is still to be done for.
     #[serde(default)]
     pub pending: u32,
+    /// Those whose queue is full and blocks.
+    #[serde(default)]
+    pub queue_full: u32,
+    /// Those of whose run nothing is known.
+    #[serde(default)]
+    pub not_known: u32,
     /// Those whose run state is the last known one.
     #[serde(default)]
     pub last_known: u32,
@@ -142,6 +148,9 @@ pub struct Placement {
     /// A queue is full and blocks.
     #[serde(default)]
     pub queue_full: Option<QueueFull>,
+    /// Values of the rule's variables on this edge.
+    #[serde(default)]
+    pub vars: BTreeMap<String, String>,
     /// What it moved.
     #[serde(default)]
     pub counters: Option<Counters>,

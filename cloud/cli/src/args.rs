@@ -8,7 +8,7 @@ mod server;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
 
 pub use edge::{ContextCommand, EdgeCommand};
 pub use place::{ActArgs, EventsArgs, Goal, IssueArgs, RunArgs, SyncArgs, WaitArgs, WhenOffline};
@@ -211,6 +211,21 @@ pub struct DoctorArgs {
     /// Data directory of a controller on this machine, whose disk is checked [default: that of `serve`]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+}
+
+/// The format that a command line asks for which cannot be read as a whole: as far as the flag stands in it.
+pub fn wanted_format(words: impl IntoIterator<Item = String>) -> Format {
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let value = match word.as_str() {
+            "-o" | "--output" => words.next(),
+            word => word.strip_prefix("--output=").or_else(|| word.strip_prefix("-o")).map(str::to_owned),
+        };
+        if let Some(value) = value {
+            return Format::from_str(value.trim_start_matches('='), false).unwrap_or_default();
+        }
+    }
+    Format::default()
 }
 
 /// An id as the server takes it.

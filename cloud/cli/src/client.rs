@@ -13,7 +13,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 pub use error::{ClientError, Problem};
-pub use events::Watch;
+pub use events::{Event, Watch};
 pub use probe::Probe;
 
 /// How long one answer may take, in seconds. The server answers from memory; its disk may be slow.

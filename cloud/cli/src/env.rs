@@ -5,6 +5,11 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+/// The words of the command line, as far as they are text.
+pub fn words() -> impl Iterator<Item = String> {
+    std::env::args_os().filter_map(|word| word.into_string().ok())
+}
+
 /// What the world around the process says.
 #[derive(Debug, Clone, Default)]
 pub struct Env {

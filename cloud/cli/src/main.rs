@@ -18,19 +18,26 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::failure::Failure;
+use crate::output::Format;
+
 /// A controller makes and drops small pieces all the time, on several threads; measured in docs/adr/0016.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Wrong flags and --help end here: clap says what is wrong and exits with 2, or with 0.
-    let cli = args::Cli::parse();
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misread(&error),
+    };
+    let format = cli.global.output;
     let env = env::Env::read();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            output::complain(&format!("the program cannot start its threads: {error}"));
-            return failure::Exit::Failed.into();
+            let failure = Failure::Failed(format!("the program cannot start its threads: {error}"));
+            output::complain(format, &failure);
+            return failure.exit().into();
         }
     };
     let ended = runtime.block_on(Box::pin(commands::run(cli, &env)));
@@ -39,10 +46,21 @@ fn main() -> ExitCode {
     match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            if let Some(text) = failure.text() {
-                output::complain(&text);
-            }
+            output::complain(format, &failure);
             failure.exit().into()
         }
     }
+}
+
+/// Wrong flags, and --help: clap says what is wrong and ends with 2, or with 0. Programs get it in their form.
+fn misread(error: &clap::Error) -> ExitCode {
+    let format = args::wanted_format(env::words());
+    if !error.use_stderr() || !matches!(format, Format::Json | Format::Yaml) {
+        error.exit();
+    }
+    let said = error.to_string();
+    let said = said.trim().strip_prefix("error: ").unwrap_or(&said).to_owned();
+    let failure = Failure::Usage(said);
+    output::complain(format, &failure);
+    failure.exit().into()
 }

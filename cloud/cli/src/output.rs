@@ -11,7 +11,7 @@ use std::io::Write;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::env::Env;
 use crate::failure::Failure;
@@ -130,16 +130,98 @@ impl Out {
         if text.is_empty() { Ok(()) } else { self.line(text.trim_end_matches('\n')) }
     }
 
+    /// Says that something was done: a line on standard error for people, the object for programs.
+    ///
+    /// # Errors
+    /// [`Failure::Output`].
+    pub fn done(&self, value: &Value, name: &str, text: impl std::fmt::Display) -> Result<(), Failure> {
+        if self.for_people() {
+            self.note(text);
+            return Ok(());
+        }
+        self.show(value, |_| Ok(String::new()), || vec![name.to_owned()])
+    }
+
     /// Whether data is shown for people.
     pub fn for_people(&self) -> bool {
         matches!(self.format, Format::Table | Format::Wide)
     }
 }
 
-/// An error, for people, on standard error.
-pub fn complain(text: &str) {
-    // Without a standard error there is nobody to tell.
-    let _ = writeln!(std::io::stderr().lock(), "error: {text}");
+/// What a command shows of several things: for people each as it comes, for programs one document at the end.
+pub struct Several<'a> {
+    out: &'a Out,
+    items: Vec<Value>,
+    names: Vec<String>,
+}
+
+impl<'a> Several<'a> {
+    /// Nothing yet.
+    pub fn new(out: &'a Out) -> Self {
+        Self { out, items: Vec::new(), names: Vec::new() }
+    }
+
+    /// One more: `text` for people, the rest for programs.
+    ///
+    /// # Errors
+    /// [`Failure::Output`].
+    pub fn add(&mut self, value: Value, name: String, text: impl std::fmt::Display) -> Result<(), Failure> {
+        if self.out.for_people() {
+            return self.out.line(text);
+        }
+        self.done(value, name, text);
+        Ok(())
+    }
+
+    /// One more for programs alone: people are told otherwise.
+    pub fn for_programs(&mut self, value: Value, name: String) {
+        if !self.out.for_people() {
+            self.items.push(value);
+            self.names.push(name);
+        }
+    }
+
+    /// One more that was done, which people are told beside the data.
+    pub fn done(&mut self, value: Value, name: String, text: impl std::fmt::Display) {
+        if self.out.for_people() {
+            self.out.note(text);
+        }
+        self.for_programs(value, name);
+    }
+
+    /// What programs would be shown.
+    pub fn into_items(self) -> Vec<Value> {
+        self.items
+    }
+
+    /// Ends the document: a list, or where the command line asked for `one` thing that thing alone, if it came to it.
+    ///
+    /// # Errors
+    /// [`Failure::Output`].
+    pub fn end(mut self, one: bool) -> Result<(), Failure> {
+        if self.out.for_people() {
+            return Ok(());
+        }
+        let shown = match (one, self.items.len()) {
+            (true, 0) => return Ok(()),
+            (true, 1) => self.items.remove(0),
+            (true, _) | (false, _) => json!({ "items": self.items }),
+        };
+        self.out.show(&shown, |_| Ok(String::new()), || self.names)
+    }
+}
+
+/// A failure, on standard error: for people, or for programs as one line of JSON.
+pub fn complain(format: Format, failure: &Failure) {
+    let told = match format {
+        Format::Table | Format::Wide | Format::Name => failure.text().map(|text| format!("error: {text}")),
+        // One line: it can be found among the lines of progress. It is YAML as well.
+        Format::Json | Format::Yaml => failure.document().map(|document| document.to_string()),
+    };
+    if let Some(told) = told {
+        // Without a standard error there is nobody to tell.
+        let _ = writeln!(std::io::stderr().lock(), "{told}");
+    }
 }
 
 /// An empty table in our looks: no lines, two blanks between columns, never wrapped or cut.

@@ -169,6 +169,112 @@ fn errors_and_their_exit_codes() {
 }
 
 #[test]
+fn a_removal_that_waits_is_told_and_taken_back() {
+    let mut world = World::start();
+    let mut log = String::new();
+    world.ok(&["rule", "apply", "-f", "first.toml"]);
+    world.ok(&["edge", "create", "gateway-1"]);
+    world.agent();
+    world.ok(&["issue", "first", "--edge", "gateway-1", "--wait", "-q"]);
+    world.agent_stops();
+    let unplace = ["rule", "unplace", "first", "--edge", "gateway-1", "--yes"];
+    run!(world, log, "rule", "unplace", "first", "--edge", "gateway-1", "--yes");
+    run!(world, log, "rule", "unplace", "first", "--edge", "gateway-1", "--yes");
+    run!(world, log, "rule", "unplace", "first", "--edge", "gateway-1", "-o", "json");
+    run!(world, log, "rule", "place", "first", "--edge", "gateway-1");
+    run!(world, log, "rule", "get", "first");
+    run!(world, log, "edge", "get", "gateway-1");
+    world.ok(&unplace);
+    run!(world, log, "rule", "place", "first", "--edge", "gateway-1", "-o", "name");
+    world.snapshot("removal", &log);
+}
+
+#[test]
+fn for_programs_there_is_one_document_and_a_failure_is_a_problem() {
+    let world = World::start();
+    let document = |args: &[&str]| -> serde_json::Value {
+        let done = world.command(args).args(["-o", "json"]).output().unwrap();
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{args:?}: {told}");
+        serde_json::from_slice(&done.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}"))
+    };
+    world.write("rules/a.toml", &world.rule_named("a", "a/#"));
+    world.write("rules/b.toml", &world.rule_named("b", "b/#"));
+    assert_eq!(document(&["sync", "--all"])["items"], serde_json::json!([]));
+    assert_eq!(document(&["rule", "check", "-f", "rules"])["items"].as_array().unwrap().len(), 2);
+    assert_eq!(document(&["rule", "apply", "-f", "rules"])["items"].as_array().unwrap().len(), 2);
+    assert_eq!(document(&["edge", "create", "gw-1", "--out", "gw-1.toml"])["file"], "gw-1.toml");
+    assert!(document(&["edge", "create", "gw-2"])["credential"].is_string());
+    let applied = document(&["rule", "apply", "-f", "rules/a.toml", "--place", "gw-1"]);
+    assert_eq!((&applied["saved"], &applied["placed"][0]["edge"]), (&"unchanged".into(), &"gw-1".into()));
+    let placed = document(&["rule", "place", "a", "--edge", "gw-1", "--edge", "gw-2"]);
+    assert_eq!(placed["items"][1]["edge"], "gw-2");
+    assert_eq!(document(&["wait", "a", "--for", "stopped"])["items"][0]["rule"], "a");
+    let rule = document(&["rule", "export", "a"]);
+    assert_eq!((&rule["name"], &rule["forwards"][0]["topic"]), (&"a".into(), &"a/#".into()));
+    assert_eq!(document(&["rule", "export", "a", "b"])["items"][1]["name"], "b");
+    assert_eq!(document(&["rule", "export", "--all", "--out", "out"])["items"][0]["file"], "out/a.json");
+    let told = document(&["rule", "export", "a", "--format", "mosquitto", "--edge", "gw-1"]);
+    assert!(told["text"].as_str().unwrap().contains("connection a"), "{told}");
+    assert_eq!(document(&["export", "--out", "backup.jsonl"])["counts"]["rules"], 2);
+    assert_eq!(document(&["import", "backup.jsonl", "--data-dir", "moved"])["counts"]["edges"], 2);
+    assert_eq!(document(&["rule", "unplace", "a", "--edge", "gw-2"])["pending"], false);
+    assert_eq!(document(&["edge", "remove", "gw-2", "--confirm", "gw-2"])["removed"], true);
+    assert_eq!(document(&["context", "set", "lab", "--server", "http://lab"])["name"], "lab");
+    assert_eq!(document(&["serve", "--check"])["ok"], true);
+    assert!(document(&["serve", "--print"])["http"].is_string());
+    assert_eq!(document(&["version"])["server"]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(document(&["man", "--out", "man1"])["dir"], "man1");
+    let removed = document(&["rule", "delete", "b", "--confirm", "b"]);
+    assert_eq!((&removed["name"], &removed["deleted"]), (&"b".into(), &true.into()));
+
+    let mut log = String::new();
+    run!(world, log, "rule", "get", "gone", "-o", "json");
+    run!(world, log, "rule", "get", "gone", "-o", "yaml");
+    run!(world, log, "rule", "apply", "-f", "wrong.toml", "-o", "json");
+    run!(world, log, "issue", "a", "--edge", "gw-1", "-o", "json");
+    run!(world, log, "wait", "a", "--for", "running", "-q", "-o", "json");
+    run!(world, log, "stop", "a", "-o", "json");
+    run!(world, log, "status", "--server", "http://127.0.0.1:1", "-o", "json");
+    run!(world, log, "rule", "diff", "gone", "--from", "1", "-o", "json");
+    run!(world, log, "rule", "frobnicate", "-o", "json");
+    run!(world, log, "rule", "export", "a", "--format", "mosquitto", "--edge", "gw-9");
+    run!(world, log, "rule", "export", "first", "--format", "mosquitto", "--edge", "gw-1");
+    world.snapshot("for_programs", &log);
+}
+
+#[test]
+fn where_all_targets_refuse_it_ends_as_one_refusal_does_and_says_what_to_do() {
+    let world = World::start();
+    let mut log = String::new();
+    world.ok(&["rule", "apply", "-f", "first.toml"]);
+    for edge in ["gw-1", "gw-2"] {
+        world.ok(&["edge", "create", edge]);
+        world.ok(&["rule", "place", "first", "--edge", edge]);
+    }
+    run!(world, log, "issue", "first");
+    run!(world, log, "issue", "first", "--yes");
+    run!(world, log, "issue", "first", "--yes", "-o", "json");
+    run!(world, log, "start", "first", "--edge", "gw-1", "--edge", "gw-2", "--yes");
+    run!(world, log, "issue", "first", "--dry-run");
+    world.ok(&["issue", "first", "--edge", "gw-1", "--when-offline", "queue"]);
+    run!(
+        world,
+        log,
+        "issue",
+        "first",
+        "--edge",
+        "gw-1",
+        "--edge",
+        "gw-2",
+        "--when-offline",
+        "queue",
+        "--yes"
+    );
+    world.snapshot("refused", &log);
+}
+
+#[test]
 fn completion_scripts_and_pages_are_made_of_every_command() {
     let world = World::alone();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::limits;
-use tidegate_model::placement::{Role, VersionDigest};
+use tidegate_model::placement::{Role, RunState, VersionDigest};
 use tidegate_model::rule::{
     Login, Problems, RenderContext, Rendered, SecretRef, ValidRule, client_id_clash, render,
 };
@@ -50,6 +50,7 @@ impl Controller {
         }
         let desired = self.render_for(source, edge, &vars)?;
         let key = (id, edge.clone());
+        let withdrawn = if self.is_leaving(rule, edge) { " again; its removal is withdrawn" } else { "" };
         let known = self.placements.get(&key).map(|p| (*p.record).clone());
         let present = known.as_ref().is_some_and(|r| r.present);
         // One that was taken off is kept for its generation, and takes no room.
@@ -72,6 +73,11 @@ impl Controller {
                 // The edge may not have heard of the removal, or not yet: what it holds is still what it said.
                 record.reported = known.reported;
                 record.committed = known.committed;
+                // The removal would have stopped it; now it goes on as it does, also through a sync.
+                let runs = |state| matches!(state, RunState::Running | RunState::PausedFault);
+                if record.reported.as_ref().is_some_and(|reported| runs(reported.run.state)) {
+                    record.run = DesiredRun::Running;
+                }
                 self.insert_placement(Shared::new(record));
             }
             None => self.insert_placement(Shared::new(new_placement(id, rule, edge, vars, desired))),
@@ -82,7 +88,7 @@ impl Controller {
             self.ask_inventory(turn, edge);
         }
         turn.touch(&key);
-        turn.tell_placement(rule, edge, format!("{rule} is placed on {edge}"));
+        turn.tell_placement(rule, edge, format!("{rule} is placed on {edge}{withdrawn}"));
         let placement = self.placement_view(&key, role).expect("it was placed above");
         Ok(Reply::Placed { placement, created: !present })
     }
@@ -94,8 +100,19 @@ impl Controller {
         rule: &RuleName,
         edge: &EdgeId,
     ) -> Result<Reply, Rejection> {
+        if self.is_leaving(rule, edge) {
+            // It is on its way already, and needs no second message.
+            return Ok(Reply::Unplaced { pending: true });
+        }
         let key = self.key_of(rule, edge)?;
         Ok(Reply::Unplaced { pending: self.take_off(turn, by, &key) })
+    }
+
+    /// Whether a rule is being taken off an edge that has not said yet that it is gone.
+    fn is_leaving(&self, rule: &RuleName, edge: &EdgeId) -> bool {
+        let id = self.names.get(rule);
+        let placement = id.and_then(|id| self.placements.get(&(*id, edge.clone())));
+        placement.is_some_and(|it| !it.record.present && it.record.operation.is_some())
     }
 
     /// Takes a rule off an edge; returns whether the edge still has to hear of it. The removal waits for an edge that

@@ -324,6 +324,8 @@ impl Controller {
                 tally.pending += u32::from(issue != IssueState::Issued || queued);
                 let is_full = record.reported.as_ref().is_some_and(|r| r.run.queue_full.is_some());
                 tally.queue_full += u32::from(is_full);
+                let unheard = self.link(&key.1).is_none_or(|link| link == Link::Unknown);
+                tally.not_known += u32::from(record.reported.is_none() && unheard);
                 let followed = self.edges.get(&key.1).is_some_and(|edge| self.follows(edge));
                 tally.last_known += u32::from(record.reported.is_some() && !followed);
             } else {

@@ -86,6 +86,9 @@ pub struct Tally {
     pub pending: u32,
     /// Those whose queue is full and blocks, as last told.
     pub queue_full: u32,
+    /// Those of which nothing is known: their edge never told of them, and was not heard of since the controller started.
+    /// They count as not running.
+    pub not_known: u32,
     /// Those whose run state is the last known one: their edge is not reachable, or has not said since it came back that it is
     /// still so.
     pub last_known: u32,

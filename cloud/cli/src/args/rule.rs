@@ -151,10 +151,9 @@ pub struct ApplyArgs {
 }
 
 /// What a rule can be written as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExportFormat {
     /// TOML
-    #[default]
     Toml,
     /// YAML
     Yaml,
@@ -174,9 +173,9 @@ pub struct RuleExportArgs {
     /// All rules
     #[arg(long, conflicts_with = "names")]
     pub all: bool,
-    /// As what
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub format: ExportFormat,
+    /// As what [default: toml; json or yaml with -o]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<ExportFormat>,
     /// For mosquitto: with the values of this edge
     #[arg(long, value_name = "EDGE")]
     pub edge: Option<String>,

@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory as _, Parser as _};
 
-use super::Cli;
+use super::{Cli, Format, wanted_format};
 
 /// The help of a command and of all below it.
 fn help(command: &mut clap::Command, path: &str, into: &mut String) {
@@ -44,4 +44,15 @@ fn wrong_flags_end_with_2_and_say_which() {
     }
     let error = Cli::try_parse_from(["tidegate", "dev", "--prot", "1"]).unwrap_err().to_string();
     assert!(error.contains("--prot"), "{error}");
+}
+
+#[test]
+fn the_form_of_an_error_is_known_where_the_command_line_is_wrong() {
+    let wanted = |line: &str| wanted_format(line.split(' ').map(str::to_owned));
+    for line in ["x -o json", "x -ojson frob", "-o=json x", "x --output json", "x --output=json"] {
+        assert_eq!(wanted(line), Format::Json, "{line}");
+    }
+    for line in ["x", "x -o", "x -o xml", "x --out json"] {
+        assert_eq!(wanted(line), Format::Table, "{line}");
+    }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong between us and the server, in words for the person at the terminal.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tidegate_model::ids::{EdgeId, RuleName};
 
 use crate::failure::Exit;
@@ -71,6 +72,11 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// What the server said, if it refused.
+    pub fn problem(&self) -> Option<&Problem> {
+        if let Self::Refused(problem) = self { Some(problem) } else { None }
+    }
+
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
@@ -83,7 +89,7 @@ impl ClientError {
 }
 
 /// A refusal of the API (RFC 9457).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// The HTTP status; taken from the answer itself.
     #[serde(default)]
@@ -107,27 +113,30 @@ pub struct Problem {
     #[serde(default)]
     pub code: String,
     /// To find it in the server's log.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     /// Everything that is wrong with what was sent.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldProblem>,
+    /// What else the server says; shown to programs as it came.
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
 }
 
 /// One thing that is wrong with what was sent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldProblem {
     /// JSON pointer to the field.
     #[serde(default)]
     pub pointer: String,
     /// The edge on which a rule does not fit.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edge: Option<String>,
     /// Line in the text, from 1.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
     /// Column, from 1.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<u32>,
     /// What is wrong.
     #[serde(default)]
@@ -135,32 +144,54 @@ pub struct FieldProblem {
     /// How to mend it.
     #[serde(default)]
     pub help: String,
+    /// What else the server says; shown to programs as it came.
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+impl Problem {
+    /// What failed and why.
+    pub fn said(&self) -> String {
+        let said = if self.detail.is_empty() { &self.title } else { &self.detail };
+        let sign_in = ". Sign in with --token, TIDEGATE_TOKEN or a context; the server's own token is in admin.token in its data directory";
+        format!("{said}{}", if self.status == 401 { sign_in } else { "" })
+    }
+
+    /// What stands below: everything that is wrong with what was sent, what to do, and how to find it in the server's log.
+    pub fn below(&self) -> Vec<String> {
+        let said = if self.detail.is_empty() { &self.title } else { &self.detail };
+        // The detail may list the fields already.
+        let fields = self.errors.iter().filter(|field| !said.contains(field.detail.as_str()));
+        let mut lines: Vec<String> = fields.map(|field| field.in_file(None)).collect();
+        let next = self.what_next();
+        if !next.is_empty() && self.status != 401 && !said.contains(next.as_str()) {
+            lines.push(format!("Next: {next}"));
+        }
+        match (self.code.is_empty(), &self.request_id) {
+            (false, Some(id)) => lines.push(format!("({}, request {id})", self.code)),
+            (false, None) => lines.push(format!("({})", self.code)),
+            (true, Some(id)) => lines.push(format!("(request {id})")),
+            (true, None) => {}
+        }
+        lines
+    }
+
+    /// What to do, as a command where there is one.
+    fn what_next(&self) -> String {
+        next_here(&self.kind).map_or_else(|| self.next.clone(), |next| named(next, &self.instance))
+    }
+
+    /// For programs: as the server said it, but for the next step, which is a command here.
+    pub fn document(&self) -> Value {
+        let shown = Self { next: self.what_next(), ..self.clone() };
+        serde_json::to_value(shown).unwrap_or_else(|_| Value::String(self.to_string()))
+    }
 }
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let said = if self.detail.is_empty() { &self.title } else { &self.detail };
-        f.write_str(said)?;
-        if self.status == 401 {
-            f.write_str(
-                ". Sign in with --token, TIDEGATE_TOKEN or a context; the server's own token is in admin.token in its data directory",
-            )?;
-        }
-        // The detail may list the fields already.
-        for field in self.errors.iter().filter(|field| !said.contains(field.detail.as_str())) {
-            write!(f, "\n  {}", field.in_file(None))?;
-        }
-        let next =
-            next_here(&self.kind).map_or_else(|| self.next.clone(), |next| named(next, &self.instance));
-        if !next.is_empty() && self.status != 401 && !said.contains(next.as_str()) {
-            write!(f, "\n  Next: {next}")?;
-        }
-        match (self.code.is_empty(), &self.request_id) {
-            (false, Some(id)) => write!(f, "\n  ({}, request {id})", self.code),
-            (false, None) => write!(f, "\n  ({})", self.code),
-            (true, Some(id)) => write!(f, "\n  (request {id})"),
-            (true, None) => Ok(()),
-        }
+        f.write_str(&self.said())?;
+        self.below().iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
 
@@ -186,6 +217,25 @@ fn next_here(kind: &str) -> Option<&'static str> {
             Some("tidegate edge get EDGE -o wide shows the rules that are not managed")
         }
         "cloud-behind" => Some("tidegate edge get EDGE shows what it runs; then tidegate edge confirm EDGE"),
+        "version-conflict" => Some("look at the change (tidegate rule get RULE), then do yours again"),
+        "rate-limited" => Some(
+            "try again in a moment; http_rate in the controller's settings says how many requests a second one address may make",
+        ),
+        "unavailable" => Some("try again in a moment; if it lasts, look at the controller's log"),
+        "too-large" | "uri-too-long" | "headers-too-large" => {
+            Some("send less; what is too large is said above")
+        }
+        "invalid-request" | "invalid-rule" => Some("correct what is listed"),
+        "unknown-path"
+        | "unknown-action"
+        | "method-not-allowed"
+        | "unsupported-media-type"
+        | "bad-path"
+        | "precondition-required"
+        | "key-reused" => {
+            Some("is the server of another version than this program? tidegate version tells both")
+        }
+        "request-timeout" => Some("try again; the connection to the server is very slow"),
         _ => None,
     }
 }
@@ -267,5 +317,43 @@ mod tests {
         ] {
             assert_eq!(named(step, path), shown, "{path}");
         }
+    }
+
+    /// The table of all problems, as the controller's operators read it; a test of the controller holds it true.
+    const OPERATIONS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations.md"));
+
+    #[test]
+    fn no_next_step_speaks_of_requests() {
+        let rows = OPERATIONS.lines().filter_map(|line| line.strip_prefix("| `/problems/"));
+        let mut seen = 0;
+        for row in rows {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let [slug, status, code, title, next, ..] = cells.as_slice() else { panic!("{row}") };
+            let problem = Problem {
+                kind: format!("/problems/{}", slug.trim_end_matches('`')),
+                status: status.parse().unwrap(),
+                code: code.trim_matches('`').to_owned(),
+                title: (*title).to_owned(),
+                next: (*next).to_owned(),
+                ..Problem::default()
+            };
+            let told = format!("{problem} {}", problem.document()["next"]);
+            for word in [
+                "Retry-After",
+                "If-Match",
+                "If-None",
+                "ETag",
+                "Content-Type",
+                "GET ",
+                "POST ",
+                "/api/",
+                "=queue",
+                "errors lists",
+            ] {
+                assert!(!told.contains(word), "{slug}: {word} in {told}");
+            }
+            seen += 1;
+        }
+        assert!(seen > 30, "the table has moved: {seen} rows");
     }
 }

@@ -1,11 +1,14 @@
-//! The five actions: `issue`, `issue --again`, `sync`, `start`, `stop`, on one placement or on many.
+//! The five actions: `issue`, `issue --again`, `sync`, `start`, `stop`, on one placement or on many. How they end is told in
+//! [`end`].
+
+mod end;
 
 use serde_json::{Value, json};
 use tidegate_model::code::Code;
 use tidegate_model::placement::Action;
 
-use super::follow::{Wanted, follow};
-use super::judge::Verdict;
+use self::end::Sent;
+use super::follow::Wanted;
 use super::{Session, dry_run, targets};
 use crate::api::{self, Acted, ActedOn, InFlight, Placement};
 use crate::args::{ActArgs, Goal, IssueArgs, RunArgs, SyncArgs, WhenOffline};
@@ -18,8 +21,6 @@ use crate::prompt;
 const TIER_2: usize = 50;
 /// Placements of one request (the API takes 500).
 const MANY: usize = 250;
-/// Above this many placements an interrupted wait names one command for all.
-const WATCH_LINES: usize = 3;
 /// Placements that a question names.
 const NAMED: usize = 3;
 
@@ -86,7 +87,7 @@ pub async fn sync(session: &Session, args: SyncArgs) -> Result<Exit, Failure> {
         .filter_map(|placement| wants(&placement).map(|action| Step { action, placement }))
         .collect();
     if steps.is_empty() {
-        session.out.note("aligned: nothing to send");
+        session.out.done(&json!({ "items": [] }), "", "aligned: nothing to send")?;
         return Ok(Exit::Done);
     }
     act(session, steps, &args.act).await
@@ -118,18 +119,24 @@ async fn act(session: &Session, steps: Vec<Step>, args: &ActArgs) -> Result<Exit
         confirm(session, &steps, args)?;
     }
     let all = steps.len();
-    let (mut wanted, mut failed, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+    let mut sent = Sent::default();
     if all > 1 && !args.dry_run {
         for (step, answer) in send_many(session, steps, args).await? {
             let item: ActedOn = api::read(&answer)?;
-            if let Some(problem) = item.problem {
-                let refused = ClientError::Refused(Box::new(problem));
-                failed.push((step.shown(), with_next(refused, &step.placement)));
-                continue;
+            match item.problem {
+                Some(mut problem) => {
+                    let Placement { rule, edge, .. } = &step.placement;
+                    problem.instance = format!("/api/v1/placements/{}/{}", segment(rule), segment(edge));
+                    let refused = ClientError::Refused(Box::new(problem));
+                    sent.failed.push((step.shown(), with_next(refused, &step.placement)));
+                }
+                None => {
+                    told(session, step.action, &step.placement, item.operation.as_ref());
+                    sent.wanted.push(step.wanted(item.operation));
+                }
             }
-            told(session, step.action, &step.placement, item.operation.as_ref());
-            answers.push(answer);
-            wanted.push(step.wanted(item.operation));
+            // What was refused is there as well, with its problem.
+            sent.answers.push(answer);
         }
     } else {
         for step in steps {
@@ -141,38 +148,21 @@ async fn act(session: &Session, steps: Vec<Step>, args: &ActArgs) -> Result<Exit
                     } else {
                         told(session, step.action, &acted.placement, acted.operation.as_ref());
                     }
-                    answers.push(answer);
-                    wanted.push(step.wanted(acted.operation));
+                    sent.answers.push(answer);
+                    sent.wanted.push(step.wanted(acted.operation));
                 }
                 // Without a server the others fail alike.
                 Err(error @ ClientError::Unreachable { .. }) => return Err(error.into()),
-                Err(error) => failed.push((step.shown(), with_next(error, &step.placement))),
+                Err(error) => {
+                    if all > 1 {
+                        sent.answers.push(end::refused(&step.placement, &error));
+                    }
+                    sent.failed.push((step.shown(), with_next(error, &step.placement)));
+                }
             }
         }
     }
-    // Where everything was refused there is no object to show.
-    if !session.out.for_people() && !answers.is_empty() {
-        let shown = match (answers.len(), all) {
-            (1, 1) => answers.remove(0),
-            _ => json!({ "items": answers }),
-        };
-        let names = || wanted.iter().map(|w| format!("{}/{}", w.rule, w.edge)).collect();
-        session.out.show(&shown, |_| Ok(String::new()), names)?;
-    }
-    if all == 1
-        && let Some((_, error)) = failed.pop()
-    {
-        return Err(error.into());
-    }
-    let mut texts: Vec<String> = failed.iter().map(|(on, error)| format!("{on}: {error}")).collect();
-    if args.wait && !wanted.is_empty() {
-        texts.extend(wait(session, wanted).await?);
-    }
-    match texts.len() {
-        0 => Ok(Exit::Done),
-        n if n < all => Err(Failure::PartlyFailed(format!("{}\n{n} of {all} failed", texts.join("\n")))),
-        _ => Err(Failure::Failed(texts.join("\n"))),
-    }
+    end::end(session, sent, all, args.wait).await
 }
 
 /// A refusal by the state, with the commands that are possible in it.
@@ -193,42 +183,13 @@ fn with_next(error: ClientError, placement: &Placement) -> ClientError {
             }
         })
         .collect();
-    if problem.code == Code::NotAllowed.as_str() && !possible.is_empty() {
-        problem.next = possible.join(", or ");
+    if problem.code == Code::NotAllowed.as_str() {
+        problem.next = match possible.as_slice() {
+            [] => format!("tidegate rule get {} shows how it is there", placement.rule),
+            some => some.join(", or "),
+        };
     }
     ClientError::Refused(problem)
-}
-
-/// Commands that go on waiting, to be copied; for many placements the one that shows all.
-fn watch_lines(wanted: &[Wanted]) -> String {
-    if wanted.len() > WATCH_LINES {
-        return "  tidegate status".to_owned();
-    }
-    let line = |w: &Wanted| format!("  tidegate wait {} --edge {} --for {}", w.rule, w.edge, w.goal.as_str());
-    wanted.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// Waits until every operation ended; returns what failed.
-async fn wait(session: &Session, wanted: Vec<Wanted>) -> Result<Vec<String>, Failure> {
-    let interrupted = format!(
-        "no longer waiting; what was begun goes on on the server. Watch it with\n{}",
-        watch_lines(&wanted)
-    );
-    let followed = follow(session, wanted, session.patience(), false, &interrupted).await?;
-    let mut failed = Vec::new();
-    let mut open = Vec::new();
-    for (wanted, verdict) in followed.ends {
-        match verdict {
-            Verdict::Reached => {}
-            Verdict::Failed(why) => failed.push(format!("{}: {why}", wanted.shown())),
-            Verdict::Waiting(state) => open.push(format!("{}: {state}", wanted.shown())),
-        }
-    }
-    if !open.is_empty() {
-        open.extend(failed);
-        return Err(Failure::TimedOut(format!("not done in time:\n  {}", open.join("\n  "))));
-    }
-    Ok(failed)
 }
 
 /// Where an action should bring a placement.
@@ -329,23 +290,4 @@ fn told(session: &Session, action: Action, placement: &Placement, operation: Opt
         }
         Some(_) => format!("{rule} on {edge}: {action} of v{version} is under way"),
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wanted(edge: &str) -> Wanted {
-        Wanted { rule: "camera-up".into(), edge: edge.into(), goal: Goal::Running, operation: None }
-    }
-
-    #[test]
-    fn an_interrupted_wait_can_be_taken_up_by_copying_a_line() {
-        let lines = watch_lines(&[wanted("gw-1"), wanted("gw-2")]);
-        assert_eq!(
-            lines,
-            "  tidegate wait camera-up --edge gw-1 --for running\n  tidegate wait camera-up --edge gw-2 --for running"
-        );
-        assert_eq!(watch_lines(&["a", "b", "c", "d"].map(wanted)), "  tidegate status");
-    }
 }

@@ -11,20 +11,27 @@ use super::{Session, dry_run, rules};
 use crate::args::ApplyArgs;
 use crate::client::{Call, ClientError, segment, with_query};
 use crate::failure::{Exit, Failure};
+use crate::output::Several;
 use crate::output::words::count;
 
 /// Creates or changes the rules of all files. One bad file does not keep the others from being applied.
 pub async fn apply(session: &Session, args: &ApplyArgs) -> Result<Exit, Failure> {
     let files = files::read_all(&args.files)?;
-    let mut failed = Vec::new();
+    let (mut failed, mut shown) = (Vec::new(), Several::new(&session.out));
     let all = files.len();
     for file in files {
-        match apply_one(session, file, args).await {
+        match apply_one(session, file, args, &mut shown).await {
             Ok(()) => {}
             Err(error) => failed.push(error),
         }
     }
+    shown.end(is_one(&args.files))?;
     end(failed, all)
+}
+
+/// Whether one file is meant, and not those of a directory.
+fn is_one(paths: &[PathBuf]) -> bool {
+    matches!(paths, [path] if !path.is_dir())
 }
 
 /// Saves the rule of one file, then puts it on the edges that were named.
@@ -32,19 +39,29 @@ async fn apply_one(
     session: &Session,
     file: Result<RuleFile, Failure>,
     args: &ApplyArgs,
+    shown: &mut Several<'_>,
 ) -> Result<(), Failure> {
     let file = file?;
     if args.dry_run {
-        return dry_run::apply(session, &file, args).await;
+        return dry_run::apply(session, &file, args, shown).await;
     }
-    let name = save(session, &file, args).await?;
-    let mut failed = Vec::new();
+    let (mut saved, text) = save(session, &file, args).await?;
+    let name = saved["name"].as_str().unwrap_or_default().to_owned();
+    if session.out.for_people() {
+        session.out.line(text)?;
+    }
+    let (mut failed, mut placed) = (Vec::new(), Several::new(&session.out));
     for edge in &args.place {
-        match rules::place(session, &name, edge, &args.vars).await {
+        match rules::place(session, &name, edge, &args.vars, &mut placed).await {
             Ok(()) => {}
             Err(error) => failed.push(error),
         }
     }
+    if !args.place.is_empty() {
+        // The rule as it was saved, with the placements that came after.
+        saved["placed"] = placed.into_items().into();
+    }
+    shown.for_programs(saved, name);
     match failed.len() {
         0 => Ok(()),
         1 => Err(failed.remove(0)),
@@ -52,10 +69,14 @@ async fn apply_one(
     }
 }
 
-/// Saves the rule of a file; says so.
-pub(super) async fn save(session: &Session, file: &RuleFile, args: &ApplyArgs) -> Result<String, Failure> {
+/// Saves the rule of a file; gives the server's answer, and what people are told of it.
+pub(super) async fn save(
+    session: &Session,
+    file: &RuleFile,
+    args: &ApplyArgs,
+) -> Result<(Value, String), Failure> {
     let (saved, before) = send(session, file, args).await?;
-    let name = saved["name"].as_str().unwrap_or_default().to_owned();
+    let name = saved["name"].as_str().unwrap_or_default();
     let version = saved["version"].as_u64().unwrap_or_default();
     let behind = saved["tally"]["pending"].as_u64().unwrap_or_default();
     let text = match saved["saved"].as_str() {
@@ -67,8 +88,7 @@ pub(super) async fn save(session: &Session, file: &RuleFile, args: &ApplyArgs) -
         _ if behind > 0 => format!("rule {name} changed v{before} -> v{version}. Next: tidegate sync {name}"),
         _ => format!("rule {name} changed v{before} -> v{version}"),
     };
-    session.out.show(&saved, |_| Ok(text), || vec![name.clone()])?;
-    Ok(name)
+    Ok((saved, text))
 }
 
 /// Sends a file, for real or for a dry run; gives the answer and the version that the rule had (0: it is new).
@@ -100,24 +120,29 @@ pub(super) async fn send(
 /// Checks files; nothing is saved.
 pub async fn check(session: &Session, paths: &[PathBuf]) -> Result<Exit, Failure> {
     let files = files::read_all(paths)?;
-    let mut failed = Vec::new();
+    let (mut failed, mut shown) = (Vec::new(), Several::new(&session.out));
     let all = files.len();
     for file in files {
-        match check_one(session, file).await {
+        match check_one(session, file, &mut shown).await {
             Ok(()) => {}
             Err(error) => failed.push(error),
         }
     }
+    shown.end(is_one(paths))?;
     end(failed, all)
 }
 
-async fn check_one(session: &Session, file: Result<RuleFile, Failure>) -> Result<(), Failure> {
+async fn check_one(
+    session: &Session,
+    file: Result<RuleFile, Failure>,
+    shown: &mut Several<'_>,
+) -> Result<(), Failure> {
     let file = file?;
     let call = Call::new(Method::POST, "/rules/check").text(file.language.content_type(), file.text.clone());
     let answer = session.client.send(call).await.map_err(|error| in_file(error, &file))?.body;
     let name = answer["name"].as_str().unwrap_or_default().to_owned();
-    session.out.show(&answer, |_| Ok(effects(&file.shown, &name, &answer)), || vec![name.clone()])?;
-    let misfits = misfits(&answer);
+    let (effects, misfits) = (effects(&file.shown, &name, &answer), misfits(&answer));
+    shown.add(answer, name.clone(), effects)?;
     if misfits.is_empty() {
         Ok(())
     } else {
@@ -161,7 +186,11 @@ pub(super) fn in_file(error: ClientError, file: &RuleFile) -> Failure {
         && !problem.errors.is_empty()
     {
         let lines: Vec<String> = problem.errors.iter().map(|e| e.in_file(Some(&file.shown))).collect();
-        return Failure::Failed(lines.join("\n"));
+        return Failure::InFile {
+            file: file.shown.clone(),
+            text: lines.join("\n"),
+            problem: problem.clone(),
+        };
     }
     Failure::Client(error)
 }
@@ -173,7 +202,8 @@ fn end(mut failed: Vec<Failure>, all: usize) -> Result<Exit, Failure> {
         n => {
             let texts: Vec<String> = failed.iter().filter_map(Failure::text).collect();
             let text = format!("{}\n{n} of {} failed", texts.join("\n"), count(all, "file", "files"));
-            Err(if n < all { Failure::PartlyFailed(text) } else { Failure::Failed(text) })
+            let exits: Vec<Exit> = failed.iter().map(Failure::exit).collect();
+            Err(Failure::of_several(&exits, all, text))
         }
     }
 }

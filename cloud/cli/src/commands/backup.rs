@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use tidegate_cloud::backup::{self, Check, ExportSummary};
 use tidegate_cloud::{Flags, Settings, os};
 
@@ -27,6 +28,10 @@ pub async fn export(global: &Global, env: &Env, args: &ExportArgs) -> Result<Exi
         }
     };
     let to = args.out.as_ref().map_or_else(String::new, |file| format!(" to {}", file.display()));
+    if let Some(file) = args.out.as_ref().filter(|_| !out.for_people()) {
+        let done = json!({ "from": from, "file": file, "counts": summary.counts, "sha256": summary.sha256 });
+        out.done(&done, &file.display().to_string(), "")?;
+    }
     out.note(format_args!("exported {from}{to}: {}", shown(&summary)));
     out.note("it holds the rules' passwords: keep it to yourself (a file is made with mode 0600)");
     Ok(Exit::Done)
@@ -122,6 +127,12 @@ pub async fn import(out: &Out, args: &ImportArgs) -> Result<Exit, Failure> {
     let settings = settings(args.config.as_deref(), args.data_dir.as_deref())?;
     let summary = backup::import(&settings, &args.file).await;
     let summary = summary.map_err(|error| Failure::Failed(error.to_string()))?;
+    if !out.for_people() {
+        let (file, dir) = (&args.file, &settings.data_dir);
+        let done =
+            json!({ "file": file, "data_dir": dir, "counts": summary.counts, "sha256": summary.sha256 });
+        out.done(&done, &settings.data_dir.display().to_string(), "")?;
+    }
     let (file, dir) = (args.file.display(), settings.data_dir.display());
     out.note(format_args!("imported {file} into {dir}: {}", shown(&summary)));
     out.note(format_args!(

@@ -36,7 +36,8 @@ pub fn run(out: &Out, global: &Global, env: &Env, command: ContextCommand) -> Re
             contexts.pick(Some(&name))?;
             contexts.current = Some(name.clone());
             contexts.save(file)?;
-            out.note(format_args!("commands talk to context {name} from now on"));
+            let used = json!({ "name": name, "current": true });
+            out.done(&used, &name, format_args!("commands talk to context {name} from now on"))?;
         }
         ContextCommand::Set { name, token_file } => {
             let Some(server) = global.server.clone() else {
@@ -49,10 +50,11 @@ pub fn run(out: &Out, global: &Global, env: &Env, command: ContextCommand) -> Re
             }
             let token_file = token_file.map(|file| std::path::absolute(&file).unwrap_or(file));
             let token = global.token.clone().filter(|_| token_file.is_none());
+            let kept = json!({ "name": name, "server": server, "current": true });
             contexts.contexts.insert(name.clone(), Context { server, token, token_file });
             contexts.current = Some(name.clone());
             contexts.save(file)?;
-            out.note(format_args!("context {name} is kept and current"));
+            out.done(&kept, &name, format_args!("context {name} is kept and current"))?;
         }
     }
     Ok(Exit::Done)

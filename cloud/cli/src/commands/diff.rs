@@ -22,9 +22,7 @@ pub async fn diff(session: &Session, args: &DiffArgs) -> Exit {
         Ok(true) => Exit::Failed,
         Ok(false) => Exit::Done,
         Err(failure) => {
-            if let Some(text) = failure.text() {
-                complain(&text);
-            }
+            complain(session.out.format, &failure);
             match failure {
                 Failure::Interrupted(_) => Exit::Interrupted,
                 Failure::Output(_) => failure.exit(),
@@ -33,7 +31,9 @@ pub async fn diff(session: &Session, args: &DiffArgs) -> Exit {
                 | Failure::NotFound(_)
                 | Failure::Conflict(_)
                 | Failure::PartlyFailed(_)
+                | Failure::AllFailed { .. }
                 | Failure::TimedOut(_)
+                | Failure::InFile { .. }
                 | Failure::Client(_) => Exit::Usage,
             }
         }

@@ -11,6 +11,7 @@ use crate::api::Acted;
 use crate::args::ApplyArgs;
 use crate::client::{Call, segment};
 use crate::failure::Failure;
+use crate::output::Several;
 use crate::output::words::count;
 
 /// Edges that one line names at the most.
@@ -31,10 +32,16 @@ pub(super) fn action(action: Action, would: &Acted, answer: &Value) -> String {
 }
 
 /// Tells what applying a file would do, without saving it.
-pub(super) async fn apply(session: &Session, file: &RuleFile, args: &ApplyArgs) -> Result<(), Failure> {
+pub(super) async fn apply(
+    session: &Session,
+    file: &RuleFile,
+    args: &ApplyArgs,
+    shown: &mut Several<'_>,
+) -> Result<(), Failure> {
     let (told, before) = apply::send(session, file, args).await?;
     let name = told["answer"]["name"].as_str().unwrap_or_default().to_owned();
-    session.out.show(&told, |_| Ok(saved(&told, before)), || vec![name.clone()])?;
+    let text = saved(&told, before);
+    shown.add(told, name.clone(), text)?;
     for edge in &args.place {
         if before == 0 {
             session.out.note(format_args!("rule {name} would be placed on {edge}"));

@@ -49,7 +49,7 @@ async fn create(
             file.display()
         )));
     }
-    let answer = session.client.send(Call::post("/edges", &json!({ "id": name }))).await?.body;
+    let mut answer = session.client.send(Call::post("/edges", &json!({ "id": name }))).await?.body;
     let Some(credential) = answer.get("credential").and_then(serde_json::Value::as_str) else {
         // The connection broke, and the request was sent again.
         return Err(Failure::Failed(format!(
@@ -78,6 +78,12 @@ async fn create(
             session.out.note(account_needed(name, broker));
         }
         session.out.note(format_args!("Next, on the gateway:  tidegate-edge run --config {shown}"));
+        if !session.out.for_people() {
+            // The credential is in the file, and nowhere else.
+            answer["credential"] = serde_json::Value::Null;
+            answer["file"] = json!(file);
+            session.out.done(&answer, name, "")?;
+        }
         return Ok(Exit::Done);
     }
     session.out.show(&answer, |_| Ok(settings.clone()), || vec![name.to_owned()])?;
@@ -224,10 +230,11 @@ async fn remove_rule(session: &Session, name: &str, rule: &str) -> Result<Exit, 
     );
     prompt::confirm(&session.out, &question, session.yes)?;
     session.client.send(Call::new(Method::DELETE, format!("{path}/unmanaged/{}", segment(&id)))).await?;
-    session.out.note(match edge.link.reachable() {
+    let text = match edge.link.reachable() {
         true => format!("rule {rule} is being removed from {name}"),
         false => format!("rule {rule} is removed from {name} when the edge returns"),
-    });
+    };
+    session.out.done(&json!({ "rule": rule, "edge": name, "pending": true }), rule, text)?;
     Ok(Exit::Done)
 }
 
@@ -265,7 +272,11 @@ async fn remove(
     let query: &[(&str, &str)] = if leave_running { &[("leave_running", "true")] } else { &[] };
     let path = with_query(&format!("/edges/{}", segment(name)), query);
     session.client.send(Call::new(Method::DELETE, path)).await?;
-    session.out.note(format_args!("edge {name} is removed"));
+    session.out.done(
+        &json!({ "id": name, "removed": true }),
+        name,
+        format_args!("edge {name} is removed"),
+    )?;
     Ok(Exit::Done)
 }
 

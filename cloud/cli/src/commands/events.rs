@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::Session;
 use crate::args::EventsArgs;
-use crate::client::{ClientError, Watch};
+use crate::client::{ClientError, Event, Watch};
 use crate::failure::{Exit, Failure};
 use crate::output::time::ago;
 use crate::signals;
@@ -32,7 +34,7 @@ pub async fn events(session: &Session, args: &EventsArgs) -> Result<Exit, Failur
             }
         };
         let event = tokio::select! {
-            event = next => event?,
+            event = next => with_words(event?),
             _ = interrupts.recv() => return Ok(Exit::Interrupted),
         };
         if !session.out.for_people() {
@@ -52,6 +54,20 @@ pub async fn events(session: &Session, args: &EventsArgs) -> Result<Exit, Failur
     }
 }
 
+/// What the server says without words of its own: that a watcher has to look anew.
+fn with_words(event: Event) -> Event {
+    let Event { name, data } = event;
+    let data = match name.as_str() {
+        "resync" => json!({ "kind": "resync", "text": MISSED }),
+        _ => data,
+    };
+    Event { name, data }
+}
+
+/// What a gap in the stream means.
+const MISSED: &str =
+    "some events were missed and are not told here; tidegate status shows how things are now";
+
 /// Opens the stream again as soon as the server is there.
 async fn reconnect(session: &Session, args: &EventsArgs, last: Option<&str>) -> Result<Watch, ClientError> {
     loop {
@@ -59,5 +75,19 @@ async fn reconnect(session: &Session, args: &EventsArgs, last: Option<&str>) -> 
             Err(ClientError::Unreachable { .. }) => tokio::time::sleep(AGAIN).await,
             ended => return ended,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_told_in_words() {
+        let gap = with_words(Event { name: "resync".into(), data: json!({}) });
+        assert_eq!(gap.data["kind"], "resync");
+        assert!(gap.data["text"].as_str().unwrap().contains("some events were missed"));
+        let other = Event { name: "rule".into(), data: json!({ "text": "rule a was saved" }) };
+        assert_eq!(with_words(other.clone()), other);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
 use tidegate_model::placement::RunState;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -80,6 +81,8 @@ fn is_started(placement: &Placement) -> bool {
 pub struct Followed {
     /// In the order in which it was wanted.
     pub ends: Vec<(Wanted, Verdict)>,
+    /// The same placements as the server told them last, for programs.
+    pub placements: Vec<Value>,
     /// Time was up.
     pub timed_out: bool,
 }
@@ -107,13 +110,15 @@ pub async fn follow(
     let mut watcher = Watcher { watch: session.client.watch(&topics).await.ok(), topics };
     let mut progress = Progress::new(&session.out, wanted.len());
     let mut last: Option<Vec<Placement>> = None;
+    let mut told = Value::Null;
     let begun = wanted.iter().any(|w| w.operation.is_some());
     loop {
         match session.client.list(&path, &[]).await {
-            Ok(list) => {
-                let list: api::List<Placement> = api::read(&list)?;
+            Ok(answer) => {
+                let list: api::List<Placement> = api::read(&answer)?;
                 progress.show(&wanted, &list.items);
                 last = Some(list.items);
+                told = answer;
             }
             // The server may be restarting: what was waited for, or was begun there, goes on without us.
             Err(error @ ClientError::Unreachable { .. }) if last.is_some() || begun => progress.lost(&error),
@@ -127,10 +132,10 @@ pub async fn follow(
         let open = ends.iter().any(|(_, v)| matches!(v, Verdict::Waiting(_)));
         let failed = ends.iter().any(|(_, v)| matches!(v, Verdict::Failed(_)));
         if !open || (failed && fail_fast) {
-            return Ok(Followed { ends, timed_out: false });
+            return Ok(Followed { ends, placements: among(&wanted, &told), timed_out: false });
         }
         if Instant::now() >= deadline {
-            return Ok(Followed { ends, timed_out: true });
+            return Ok(Followed { ends, placements: among(&wanted, &told), timed_out: true });
         }
         tokio::select! {
             () = watcher.event() => sleep(SETTLE).await,
@@ -141,6 +146,13 @@ pub async fn follow(
             }
         }
     }
+}
+
+/// Those of a list that were waited for.
+fn among(wanted: &[Wanted], list: &Value) -> Vec<Value> {
+    let is_wanted =
+        |p: &&Value| wanted.iter().any(|w| p["rule"] == w.rule.as_str() && p["edge"] == w.edge.as_str());
+    list["items"].as_array().into_iter().flatten().filter(is_wanted).cloned().collect()
 }
 
 struct Watcher {

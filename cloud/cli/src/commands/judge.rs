@@ -4,7 +4,7 @@ use tidegate_model::placement::{Action, IssueState, RunState};
 
 use crate::api::Placement;
 use crate::args::Goal;
-use crate::output::words::{issue_text, reason_text, run_text};
+use crate::output::words::{is_not_known, issue_text, reason_text, run_text};
 
 /// How a placement stands against a goal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +123,10 @@ fn why_not_issued(placement: &Placement) -> String {
 
 /// Where a placement stands, on one line: issue state, run state, reason.
 pub fn state_text(placement: &Placement) -> String {
-    let mut text = format!("{}, {}", issue_text(placement), run_text(placement));
+    let mut text = issue_text(placement);
+    if !is_not_known(placement) {
+        text.push_str(&format!(", {}", run_text(placement)));
+    }
     if !placement.link.reachable() {
         text.push_str(&format!(", edge {}", placement.link.as_str()));
     }

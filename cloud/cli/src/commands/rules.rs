@@ -4,12 +4,12 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::{Session, apply, diff, targets, transfer};
-use crate::api::{self, Explanation, Rule};
+use crate::api::{self, Explanation, Placement, Rule};
 use crate::args::{ListArgs, PlaceArgs, RuleCommand};
 use crate::client::{Call, segment, with_query};
 use crate::failure::{Exit, Failure};
-use crate::output::rules;
 use crate::output::words::count;
+use crate::output::{Several, rules};
 use crate::prompt;
 
 /// Does what a rule command says.
@@ -164,15 +164,26 @@ async fn delete(session: &Session, name: &str, confirm: Option<&str>) -> Result<
     }
     let call = Call::new(Method::DELETE, path(name)).header("if-match", found.etag.unwrap_or_default());
     session.client.send(call).await?;
-    session.out.note(format_args!("rule {name} is deleted"));
+    session.out.done(
+        &json!({ "name": name, "deleted": true }),
+        name,
+        format_args!("rule {name} is deleted"),
+    )?;
     Ok(Exit::Done)
 }
 
 async fn place_all(session: &Session, args: &PlaceArgs) -> Result<Exit, Failure> {
+    let mut shown = Several::new(&session.out);
+    let mut placed = Ok(());
     for edge in &args.edges {
-        place(session, &args.name, edge, &args.vars).await?;
+        placed = place(session, &args.name, edge, &args.vars, &mut shown).await;
+        if placed.is_err() {
+            break;
+        }
     }
-    Ok(Exit::Done)
+    // What was placed before the one that failed is placed.
+    shown.end(args.edges.len() == 1)?;
+    placed.map(|()| Exit::Done)
 }
 
 /// Puts a rule on an edge; says so. Variables that are not named keep the values that they have there; one that is set
@@ -182,13 +193,17 @@ pub async fn place(
     name: &str,
     edge: &str,
     vars: &[(String, String)],
+    shown: &mut Several<'_>,
 ) -> Result<(), Failure> {
-    let before = vars_of(session, name, edge).await?;
-    let vars = merged(before.clone(), vars);
-    let changed = vars != before;
+    let before = placement_of(session, name, edge).await?;
+    let (kept, vars) = (vars_in(before.as_ref()), merged(vars_in(before.as_ref()), vars));
+    let changed = vars != kept;
     let to = format!("{}/placements/{}", path(name), segment(edge));
     let answer = session.client.send(Call::new(Method::PUT, to).json(&json!({ "vars": vars }))).await?;
-    let text = if answer.status == 201 {
+    let was_going = before.as_ref().filter(|before| before["removing"] == true);
+    let text = if let Some(removal) = was_going {
+        placed_again(name, edge, removal)
+    } else if answer.status == 201 {
         format!(
             "rule {name} is placed on {edge}; nothing was sent. Next: tidegate issue {name} --edge {edge}"
         )
@@ -201,14 +216,33 @@ pub async fn place(
     } else {
         format!("rule {name} is on {edge} already")
     };
-    session.out.show(&answer.body, |_| Ok(text), || vec![format!("{name}/{edge}")])
+    shown.add(answer.body, format!("{name}/{edge}"), text)
+}
+
+/// What placing did to a removal that the edge had not confirmed yet.
+fn placed_again(name: &str, edge: &str, removal: &Value) -> String {
+    if removal["in_flight"]["queued"] == true {
+        // It was never sent.
+        format!(
+            "rule {name} is placed on {edge} again; its removal, which waited for the edge, is withdrawn. What the edge has stays as it is there; tidegate rule get {name} shows it"
+        )
+    } else {
+        format!(
+            "rule {name} is placed on {edge} again. Its removal was sent already: the edge may have taken the rule off, and says so by itself. Next: tidegate rule get {name} shows what it has, tidegate issue {name} --edge {edge} sends the rule"
+        )
+    }
+}
+
+/// A placement, also one that is being removed.
+async fn placement_of(session: &Session, name: &str, edge: &str) -> Result<Option<Value>, Failure> {
+    let placed = session.client.list(&format!("{}/placements", path(name)), &[("edge", edge)]).await?;
+    let found = placed["items"].as_array().into_iter().flatten().find(|p| p["edge"] == edge);
+    Ok(found.cloned())
 }
 
 /// The variables that a placement has.
-async fn vars_of(session: &Session, name: &str, edge: &str) -> Result<Map<String, Value>, Failure> {
-    let placed = session.client.list(&format!("{}/placements", path(name)), &[]).await?;
-    let before = placed["items"].as_array().into_iter().flatten().find(|p| p["edge"] == edge);
-    Ok(before.and_then(|p| p["vars"].as_object()).cloned().unwrap_or_default())
+fn vars_in(placement: Option<&Value>) -> Map<String, Value> {
+    placement.and_then(|placement| placement["vars"].as_object()).cloned().unwrap_or_default()
 }
 
 /// The variables that a placement would have after these were set.
@@ -218,7 +252,7 @@ pub(super) async fn vars_after(
     edge: &str,
     set: &[(String, String)],
 ) -> Result<Map<String, Value>, Failure> {
-    Ok(merged(vars_of(session, name, edge).await?, set))
+    Ok(merged(vars_in(placement_of(session, name, edge).await?.as_ref()), set))
 }
 
 /// The variables of a placement after some were set.
@@ -235,7 +269,7 @@ fn merged(mut vars: Map<String, Value>, set: &[(String, String)]) -> Map<String,
 
 async fn unplace(session: &Session, name: &str, edges: &[String]) -> Result<Exit, Failure> {
     let placed = targets::of_rule(session, name, edges).await?;
-    let issued = placed.iter().filter(|p| p.edge_version.is_some()).count();
+    let issued = placed.iter().filter(|p| p.edge_version.is_some() && !p.removing).count();
     if issued > 0 {
         let question = format!(
             "Take rule {name} off {}? It stops there, and what waits in its queue is lost.",
@@ -243,17 +277,44 @@ async fn unplace(session: &Session, name: &str, edges: &[String]) -> Result<Exit
         );
         prompt::confirm(&session.out, &question, session.yes)?;
     }
-    for placement in placed {
-        let to = format!("{}/placements/{}", path(name), segment(&placement.edge));
-        let answer = session.client.send(Call::new(Method::DELETE, to)).await?;
-        let edge = &placement.edge;
-        session.out.note(match (answer.status, placement.link.reachable()) {
-            (202, true) => format!("rule {name} is being removed from {edge}"),
-            (202, false) => format!("rule {name} is removed from {edge} when the edge returns"),
-            _ => format!("rule {name} is off {edge}"),
-        });
+    let mut shown = Several::new(&session.out);
+    let mut ended = Ok(());
+    for placement in &placed {
+        ended = take_off(session, name, placement, &mut shown).await;
+        if ended.is_err() {
+            break;
+        }
     }
-    Ok(Exit::Done)
+    // What was taken off before the one that failed is taken off.
+    shown.end(placed.len() == 1)?;
+    ended.map(|()| Exit::Done)
+}
+
+async fn take_off(
+    session: &Session,
+    name: &str,
+    placement: &Placement,
+    shown: &mut Several<'_>,
+) -> Result<(), Failure> {
+    let edge = &placement.edge;
+    let to = format!("{}/placements/{}", path(name), segment(edge));
+    let pending = session.client.send(Call::new(Method::DELETE, to)).await?.status == 202;
+    let text = match (pending, placement.removing, placement.link.reachable()) {
+        (true, true, true) => {
+            format!(
+                "rule {name} is being removed from {edge} already; the edge has not said yet that it is gone"
+            )
+        }
+        (true, true, false) => {
+            format!("rule {name} is being removed from {edge} already, as soon as the edge returns")
+        }
+        (true, false, true) => format!("rule {name} is being removed from {edge}"),
+        (true, false, false) => format!("rule {name} is removed from {edge} when the edge returns"),
+        (false, _, _) => format!("rule {name} is off {edge}"),
+    };
+    let taken_off = json!({ "rule": name, "edge": edge, "pending": pending });
+    shown.done(taken_off, format!("{name}/{edge}"), text);
+    Ok(())
 }
 
 /// Finds a rule that may not be there yet, with its entity tag.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde_json::json;
 use tidegate_cloud::{Flags, LogFormat, Settings, StoreKind};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -35,11 +36,14 @@ pub async fn serve(out: &Out, env: &Env, args: ServeArgs) -> Result<Exit, Failur
     let settings =
         Settings::load(args.config.as_deref(), &flags).map_err(|error| Failure::Usage(error.to_string()))?;
     if args.print {
-        out.line(settings.print().trim_end())?;
+        let text = settings.print();
+        let fields: toml::Value = toml::from_str(&text)
+            .map_err(|error| Failure::Failed(format!("the settings cannot be shown: {error}")))?;
+        out.show(&json!(fields), |_| Ok(text), Vec::new)?;
         return Ok(Exit::Done);
     }
     if args.check {
-        out.note("the settings are fine");
+        out.done(&json!({ "ok": true }), "", "the settings are fine")?;
         return Ok(Exit::Done);
     }
     let _written = logs::start(env.log.as_deref().unwrap_or("info"), settings.log_format);

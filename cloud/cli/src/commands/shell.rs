@@ -27,10 +27,8 @@ pub fn man(out: &Out, dir: &Path) -> Result<Exit, Failure> {
     made.map_err(|error| {
         Failure::Failed(format!("the pages cannot be written to {}: {}", dir.display(), os::plain(&error)))
     })?;
-    out.note(format_args!(
-        "the pages are in {}; man -l {}/tidegate.1 shows the first",
-        dir.display(),
-        dir.display()
-    ));
+    let shown = dir.display();
+    let text = format_args!("the pages are in {shown}; man -l {shown}/tidegate.1 shows the first");
+    out.done(&serde_json::json!({ "dir": dir }), &shown.to_string(), text)?;
     Ok(Exit::Done)
 }

@@ -28,6 +28,15 @@ pub async fn of_rule(session: &Session, rule: &str, edges: &[String]) -> Result<
     Ok(list.items.into_iter().filter(|p| edges.is_empty() || edges.contains(&p.edge)).collect())
 }
 
+/// One placement.
+///
+/// # Errors
+/// As [`of_rule`].
+pub async fn one(session: &Session, rule: &str, edge: &str) -> Result<Placement, Failure> {
+    let found = of_rule(session, rule, &[edge.to_owned()]).await?.pop();
+    found.ok_or_else(|| Failure::NotFound(format!("rule '{rule}' is not placed on edge '{edge}'")))
+}
+
 /// All placements, or those on the named edges.
 ///
 /// # Errors

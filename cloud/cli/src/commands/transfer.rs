@@ -1,22 +1,20 @@
 //! `tidegate rule export` and `tidegate rule import`: rules as files, and bridges of mosquitto as rules.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 use tidegate_cloud::os;
 use tidegate_model::ids::{AccountId, EdgeId};
 use tidegate_model::rule::mosquitto::{self, Import, ImportedBridge, ImportedLine, Outcome};
-use tidegate_model::rule::{Format, Limits, RenderContext, SecretInput, parse};
+use tidegate_model::rule::{Limits, RenderContext, SecretInput, parse};
 
 use super::files::{Language, RuleFile};
-use super::{Session, apply, files};
+use super::{Session, apply, files, targets};
 use crate::api;
 use crate::args::{ApplyArgs, ExportFormat, ImportCommand, MosquittoArgs, RuleExportArgs};
 use crate::client::segment;
 use crate::context::write_private;
 use crate::failure::{Exit, Failure};
 use crate::output::words::count;
-use crate::output::{Out, finish, table};
+use crate::output::{Format, Out, Several, finish, table};
 
 /// Writes rules in a format, to standard output or one file each.
 pub async fn export(session: &Session, args: &RuleExportArgs) -> Result<Exit, Failure> {
@@ -26,50 +24,76 @@ pub async fn export(session: &Session, args: &RuleExportArgs) -> Result<Exit, Fa
     } else {
         args.names.clone()
     };
-    let several = names.len() > 1 && args.format != ExportFormat::Mosquitto;
-    if several && args.out.is_none() {
+    let format = args.format.unwrap_or(match session.out.format {
+        Format::Json => ExportFormat::Json,
+        Format::Yaml => ExportFormat::Yaml,
+        Format::Table | Format::Wide | Format::Name => ExportFormat::Toml,
+    });
+    let is_text = session.out.for_people() || args.format.is_some();
+    if is_text && names.len() > 1 && format != ExportFormat::Mosquitto && args.out.is_none() {
         return Err(Failure::Usage(
             "several rules do not fit into one file of this format: --out DIR writes one file for each"
                 .into(),
         ));
     }
-    let mut texts = Vec::new();
+    let one = names.len() == 1 && !args.all;
+    let mut rules = Vec::new();
     for name in names {
-        let text = one(session, &name, args).await?;
-        texts.push((name, text));
+        let (content, text) = exported(session, &name, format, args.edge.as_deref()).await?;
+        rules.push((name, content, text));
     }
-    let Some(dir) = &args.out else {
-        let text: Vec<&str> = texts.iter().map(|(_, text)| text.trim_end()).collect();
-        session.out.line(text.join("\n\n"))?;
-        return Ok(Exit::Done);
-    };
-    for (name, text) in &texts {
-        let file = dir.join(format!("{name}.{}", args.format.extension()));
-        write_private(&file, text.as_bytes()).map_err(|error| {
-            Failure::Failed(format!("{} cannot be written: {}", file.display(), os::plain(&error)))
-        })?;
+    let mut shown = Several::new(&session.out);
+    match &args.out {
+        Some(dir) => {
+            for (name, _, text) in &rules {
+                let file = dir.join(format!("{name}.{}", format.extension()));
+                write_private(&file, text.as_bytes()).map_err(|error| {
+                    Failure::Failed(format!("{} cannot be written: {}", file.display(), os::plain(&error)))
+                })?;
+                shown.for_programs(json!({ "name": name, "file": file }), name.clone());
+            }
+            let written = count(rules.len(), "rule", "rules");
+            session.out.note(format_args!("{written} written to {}", dir.display()));
+        }
+        None if session.out.for_people() => {
+            let texts: Vec<&str> = rules.iter().map(|(_, _, text)| text.trim_end()).collect();
+            session.out.line(texts.join("\n\n"))?;
+        }
+        None => {
+            for (name, content, text) in rules {
+                let is_asked_for = args.format.is_none() || format == ExportFormat::Json;
+                // A text of another format is a text to programs.
+                let item = if is_asked_for { content } else { json!({ "name": name, "text": text }) };
+                shown.for_programs(item, name);
+            }
+        }
     }
-    session.out.note(format_args!("{} written to {}", count(texts.len(), "rule", "rules"), dir.display()));
+    shown.end(one)?;
     Ok(Exit::Done)
 }
 
-async fn one(session: &Session, name: &str, args: &RuleExportArgs) -> Result<String, Failure> {
+/// The content of a rule as it may be applied again, and the same in a format.
+async fn exported(
+    session: &Session,
+    name: &str,
+    format: ExportFormat,
+    edge: Option<&str>,
+) -> Result<(Value, String), Failure> {
     let rule = session.client.get(format!("/rules/{}", segment(name))).await?.body;
     let mut content = rule["content"].clone();
-    let password_set = content.pointer("/remote/password_set") == Some(&Value::Bool(true));
-    if args.format == ExportFormat::Mosquitto {
-        return connection(session, name, &content, args.edge.as_deref()).await;
+    if format == ExportFormat::Mosquitto {
+        let text = connection(session, name, &content, edge).await?;
+        return Ok((content, text));
     }
-    if let Some(remote) = content["remote"].as_object_mut() {
-        remote.remove("password_set");
-    }
+    let remote = content["remote"].as_object_mut();
+    let password_set = remote.and_then(|remote| remote.remove("password_set")) == Some(Value::Bool(true));
     let cannot = |error: String| Failure::Failed(format!("rule {name} cannot be written so: {error}"));
     let note = if password_set {
         "# The password is not exported; applying this file keeps the one that is stored.\n"
     } else {
         ""
     };
-    Ok(match args.format {
+    let text = match format {
         ExportFormat::Toml => {
             format!("{note}{}", toml::to_string(&content).map_err(|e| cannot(e.to_string()))?)
         }
@@ -79,7 +103,8 @@ async fn one(session: &Session, name: &str, args: &RuleExportArgs) -> Result<Str
         ExportFormat::Json | ExportFormat::Mosquitto => {
             serde_json::to_string_pretty(&content).map_err(|e| cannot(e.to_string()))?
         }
-    })
+    };
+    Ok((content, text))
 }
 
 /// A rule as a bridge of mosquitto, for an edge or for any.
@@ -92,16 +117,12 @@ async fn connection(
     let told = |problems: tidegate_model::rule::Problems| {
         Failure::Failed(format!("rule {name} cannot be written for mosquitto:\n{problems}"))
     };
-    let draft =
-        parse(&content.to_string(), Format::Json).and_then(|draft| draft.validate(&Limits::default()));
+    let draft = parse(&content.to_string(), tidegate_model::rule::Format::Json)
+        .and_then(|draft| draft.validate(&Limits::default()));
     let (rule, _) = draft.map_err(told)?;
     let context = match edge {
         Some(edge) => {
-            let path = format!("/placements/{}/{}", segment(name), segment(edge));
-            let placement = session.client.get(path).await?.body;
-            // Without variables the field is left out.
-            let vars: Option<BTreeMap<String, String>> = api::read(&placement["vars"])?;
-            let vars = vars.unwrap_or_default();
+            let vars = targets::one(session, name, edge).await?.vars;
             let edge = EdgeId::new(edge).map_err(|error| Failure::Usage(error.to_string()))?;
             Some(RenderContext { account: AccountId::default_account(), edge, vars, secret: None })
         }
@@ -145,11 +166,22 @@ pub async fn import(
             place: Vec::new(),
             vars: Vec::new(),
         };
-        for bridge in &bridges {
-            if let Some(file) = file(bridge, &shown) {
-                apply::save(&session, &file, &save).await?;
+        let (mut told, mut ended) = (Several::new(&session.out), Ok(()));
+        for file in bridges.iter().filter_map(|bridge| file(bridge, &shown)) {
+            ended = match apply::save(&session, &file, &save).await {
+                Ok((saved, text)) => {
+                    let name = saved["name"].as_str().unwrap_or_default().to_owned();
+                    told.add(saved, name, text)
+                }
+                Err(failure) => Err(failure),
+            };
+            if ended.is_err() {
+                break;
             }
         }
+        // What was saved before the one that failed is saved.
+        told.end(args.connection.is_some())?;
+        ended?;
     }
     let refused: Vec<&ImportedBridge> = bridges.iter().copied().filter(|b| b.rule.is_none()).collect();
     if refused.is_empty() {

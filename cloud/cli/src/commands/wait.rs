@@ -1,5 +1,7 @@
 //! `tidegate wait`.
 
+use serde_json::json;
+
 use super::Session;
 use super::follow::{Wanted, follow};
 use super::judge::Verdict;
@@ -19,6 +21,11 @@ pub async fn wait(session: &Session, args: &WaitArgs) -> Result<Exit, Failure> {
     let all = wanted.len();
     let interrupted = "no longer waiting; nothing was changed on the server";
     let followed = follow(session, wanted, session.patience(), true, interrupted).await?;
+    if !session.out.for_people() {
+        // However it ended: how it stands.
+        let names = || placements.iter().map(|p| format!("{}/{}", p.rule, p.edge)).collect();
+        session.out.show(&json!({ "items": followed.placements }), |_| Ok(String::new()), names)?;
+    }
     let mut lines = Vec::new();
     for (wanted, verdict) in &followed.ends {
         if let Verdict::Failed(why) = verdict {
@@ -42,7 +49,9 @@ pub async fn wait(session: &Session, args: &WaitArgs) -> Result<Exit, Failure> {
             lines.join("\n  ")
         )));
     }
-    session.out.note(format!("{}: {goal} ({})", args.rule, count(all, "edge", "edges")));
+    if session.out.for_people() {
+        session.out.note(format!("{}: {goal} ({})", args.rule, count(all, "edge", "edges")));
+    }
     Ok(Exit::Done)
 }
 

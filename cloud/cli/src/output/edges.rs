@@ -45,14 +45,13 @@ pub fn edges(out: &Out, now: Timestamp, edges: &[Edge], wide: bool) -> String {
 }
 
 fn clock(edge: &Edge) -> String {
-    edge.clock_skew_ms.map_or_else(
-        || "-".into(),
-        |ms| match ms.unsigned_abs() {
-            // The time that a message travels is in it as well.
-            0..100 => "in step".into(),
-            off => format!("{}{}.{} s", if ms < 0 { "-" } else { "+" }, off / 1_000, off % 1_000 / 100),
-        },
-    )
+    let Some(ms) = edge.clock_skew_ms else { return "-".into() };
+    let skew = match ms.unsigned_abs() {
+        // The time that a message travels is in it as well.
+        0..100 => "in step".into(),
+        off => format!("{}{}.{} s", if ms < 0 { "-" } else { "+" }, off / 1_000, off % 1_000 / 100),
+    };
+    if edge.link.reachable() { skew } else { format!("{skew} (last known)") }
 }
 
 /// One edge and the rules on it.
@@ -214,5 +213,25 @@ fn next_step(p: &Placement, held: &[String]) -> String {
             format!("tidegate sync {} --edge {}", p.rule, p.edge)
         }
         IssueState::Issued => format!("tidegate rule get {}", p.rule),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_clock_of_an_edge_that_is_away_is_the_last_known_one() {
+        let clock_of = |link: &str, skew: Option<i64>| {
+            let edge = json!({ "id": "gw-1", "link": link, "clock_skew_ms": skew });
+            clock(&serde_json::from_value(edge).unwrap())
+        };
+        assert_eq!(clock_of("online", Some(-2_340)), "-2.3 s");
+        assert_eq!(clock_of("online", Some(5)), "in step");
+        assert_eq!(clock_of("offline", Some(2_340)), "+2.3 s (last known)");
+        assert_eq!(clock_of("offline", Some(5)), "in step (last known)");
+        assert_eq!(clock_of("unknown", None), "-");
     }
 }

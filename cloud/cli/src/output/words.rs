@@ -63,8 +63,16 @@ pub fn issue_cell(out: &Out, placement: &Placement) -> Cell {
     cell(out, glyph, &issue_text(placement), mood)
 }
 
+/// Whether nothing is known of its run: the edge never told of it, and was not heard of since the controller started.
+pub fn is_not_known(placement: &Placement) -> bool {
+    placement.as_of.is_none() && placement.link == Link::Unknown
+}
+
 /// What the run column says: the state, marked where it is the last known one.
 pub fn run_text(placement: &Placement) -> String {
+    if is_not_known(placement) {
+        return "Not known".into();
+    }
     let last_known = placement.last_known && placement.edge_version.is_some();
     state_text(placement.run_state, placement.queue_full.is_some(), last_known)
 }
@@ -116,14 +124,25 @@ pub fn issue_counts(tally: &Tally) -> String {
 
 /// "2 running, 1 paused (fault)".
 pub fn run_counts(tally: &Tally) -> String {
-    let text = counts(tally.run.iter().map(|(state, count)| (state.to_string(), *count)));
-    if tally.last_known > 0 { format!("{text} ({} as last known)", tally.last_known) } else { text }
+    let known = tally.run.iter().map(|(state, count)| {
+        // Of these nothing was ever told, so that they count as such.
+        let not_known = if *state == RunState::NotRunning { tally.not_known } else { 0 };
+        (state.to_string(), count.saturating_sub(not_known))
+    });
+    let text = counts(known.chain([("not known".to_owned(), tally.not_known)]));
+    let besides = counts([("queue full", tally.queue_full), ("as last known", tally.last_known)].into_iter());
+    if besides == NONE { text } else { format!("{text} ({besides})") }
 }
 
-fn counts(states: impl Iterator<Item = (String, u32)>) -> String {
-    let parts: Vec<String> =
-        states.filter(|(_, n)| *n > 0).map(|(state, n)| format!("{n} {}", state.to_lowercase())).collect();
-    if parts.is_empty() { "-".into() } else { parts.join(", ") }
+/// In place of counts where all are 0.
+const NONE: &str = "-";
+
+fn counts(states: impl Iterator<Item = (impl AsRef<str>, u32)>) -> String {
+    let parts: Vec<String> = states
+        .filter(|(_, n)| *n > 0)
+        .map(|(state, n)| format!("{n} {}", state.as_ref().to_lowercase()))
+        .collect();
+    if parts.is_empty() { NONE.into() } else { parts.join(", ") }
 }
 
 /// "Aligned" or "3 pending".
@@ -179,6 +198,30 @@ mod tests {
         for (next, shown) in table {
             assert_eq!(reason_text(&reason(next)), shown);
         }
+    }
+
+    #[test]
+    fn counts_tell_full_queues_and_what_is_not_known() {
+        let run: std::collections::BTreeMap<RunState, u32> =
+            [(RunState::Running, 2), (RunState::NotRunning, 3)].into();
+        let tally = Tally { run, ..Tally::default() };
+        assert_eq!(run_counts(&tally), "3 not running, 2 running");
+        let full = Tally { queue_full: 1, ..tally.clone() };
+        assert_eq!(run_counts(&full), "3 not running, 2 running (1 queue full)");
+        let past = Tally { last_known: 2, not_known: 3, ..full };
+        assert_eq!(run_counts(&past), "2 running, 3 not known (1 queue full, 2 as last known)");
+        assert_eq!(run_counts(&Tally::default()), "-");
+    }
+
+    #[test]
+    fn of_an_edge_that_was_never_heard_nothing_is_known() {
+        let never = json!({ "run_state": "not_running", "edge_version": null, "link": "unknown" });
+        assert_eq!(run_text(&placement(never)), "Not known");
+        // It told what it holds, and this was not among it.
+        let told = json!({ "run_state": "not_running", "edge_version": null, "link": "offline" });
+        assert_eq!(run_text(&placement(told)), "Not running");
+        let before = json!({ "as_of": "2026-01-01T00:00:00Z", "link": "unknown", "last_known": true });
+        assert_eq!(run_text(&placement(before)), "Running (last known)");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tidegate_edge::settings::{self, ControllerAddress, LocalAccess, LocalSide, L
 use tidegate_edge::{AgentConfig, Gateway};
 use tidegate_model::ids::{AccountId, EdgeId};
 use tidegate_model::rule::Secret;
+use tokio_util::sync::CancellationToken;
 
 /// How long anything may take on a machine that is busy with others.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -23,6 +24,7 @@ pub struct World {
     controller: Option<Controller>,
     remote: Option<SocketAddr>,
     runtime: tokio::runtime::Runtime,
+    agent: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
     _broker: Option<Broker>,
 }
 
@@ -48,7 +50,14 @@ impl World {
     pub fn alone() -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        Self { dir: tempfile::tempdir().unwrap(), controller: None, remote: None, runtime, _broker: None }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            controller: None,
+            remote: None,
+            runtime,
+            agent: None,
+            _broker: None,
+        }
     }
 
     /// A controller without anything, and a remote broker.
@@ -186,8 +195,24 @@ impl World {
             log_format: LogFormat::Text,
         };
         let gateway = self.runtime.block_on(Box::pin(Gateway::open(config))).unwrap();
-        self.runtime.spawn(Box::pin(gateway.run(Default::default())));
+        let stop = CancellationToken::new();
+        let run = gateway.run(stop.clone());
+        let running = self.runtime.spawn(async move {
+            // It ends with the test, or because it was asked to.
+            let _ = Box::pin(run).await;
+        });
+        self.agent = Some((stop, running));
         self.until("the agent is online", || self.ok(&["edge", "list", "-o", "json"]).contains("\"online\""));
+    }
+
+    /// Stops the agent, and waits until the controller knows.
+    pub fn agent_stops(&mut self) {
+        let (stop, running) = self.agent.take().unwrap();
+        stop.cancel();
+        self.runtime.block_on(running).unwrap();
+        self.until("the agent is offline", || {
+            self.ok(&["edge", "list", "-o", "json"]).contains("\"offline\"")
+        });
     }
 
     /// Waits for a condition.

@@ -1,12 +1,12 @@
 //! Rules that are taken off, deleted, and placed again.
 
 use crate::world::{EDGE, World, edge_id, rule_name};
-use tidegate_cloud_core::{Expect, Rejection, Request, Saved};
+use tidegate_cloud_core::{Expect, Rejection, Reply, Request, Saved};
 use tidegate_model::code::Code;
 use tidegate_model::limits::MAX_RULES_PER_EDGE;
 use tidegate_model::placement::{Action, IssueState, RunState};
 use tidegate_model::version::RuleVersion;
-use tidegate_model::wire::{By, Config, SetResult, Up};
+use tidegate_model::wire::{By, Config, DesiredRun, SetResult, Up};
 
 #[test]
 fn a_rule_that_is_placed_again_before_its_removal_arrives_is_known_with_its_bytes() {
@@ -72,6 +72,41 @@ fn a_removal_waits_for_the_edge_and_never_expires() {
     world.place("up").unwrap();
     world.act("up", Action::Issue).unwrap();
     assert!(world.last_set().unwrap().generation > set.generation);
+}
+
+#[test]
+fn a_removal_that_is_asked_for_twice_is_one_removal() {
+    let mut world = World::issued();
+    world.disconnect();
+    let unplace = || Request::Unplace { rule: rule_name("up"), edge: edge_id() };
+    let pending = |answer| matches!(answer, Reply::Unplaced { pending: true });
+    assert!(pending(world.ask(unplace()).unwrap()));
+    let generation = world.record().generation;
+    assert!(pending(world.ask(unplace()).unwrap()));
+    assert_eq!(world.record().generation, generation);
+    world.connect();
+    world.apply_set();
+    assert!(matches!(world.ask(unplace()), Err(Rejection::NoSuchPlacement { .. })));
+}
+
+#[test]
+fn a_rule_that_is_placed_again_before_the_edge_heard_of_its_removal_stays_there_as_it_is() {
+    let mut world = World::issued();
+    world.disconnect();
+    let before = world.view("up").edge_version;
+    world.ask(Request::Unplace { rule: rule_name("up"), edge: edge_id() }).unwrap();
+    world.place("up").unwrap();
+    let view = world.view("up");
+    assert!(!view.removing && view.in_flight.is_none());
+    world.connect();
+    assert_eq!(world.set_count(), 0, "nothing is sent for it");
+    let view = world.view("up");
+    assert_eq!((view.edge_version, view.run_state), (before, RunState::Running));
+    assert_eq!(view.issue_state, IssueState::Issued);
+    // And it goes on running: a newer version does not stop it.
+    world.save("up", "other/#").unwrap();
+    world.act("up", Action::Sync).unwrap();
+    assert_eq!(world.last_set().unwrap().run, DesiredRun::Running);
 }
 
 #[test]

@@ -79,18 +79,33 @@ impl<'r> ActedOnMany<'r> {
     }
 }
 
-/// Why an action on one of many placements was refused.
+/// Why an action on one of many placements was refused: what a problem of its own would say.
 #[derive(Debug, Serialize, ToSchema)]
 struct Brief {
-    /// For programs, as in a problem of its own.
+    /// The kind, as in a problem of its own.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The HTTP status that the request would have got alone.
+    status: u16,
+    /// For programs.
     code: &'static str,
     /// What happened and why.
     detail: String,
+    /// What to do.
+    next: String,
 }
 
 impl Brief {
     fn of(rejection: &Rejection) -> Self {
-        Self { code: problem::kind_of(rejection).code(), detail: rejection.to_string() }
+        let problem = problem::of_rejection(rejection);
+        let kind = problem.kind();
+        Self {
+            kind: kind.path(),
+            status: kind.status().as_u16(),
+            code: kind.code(),
+            detail: rejection.to_string(),
+            next: problem.next(),
+        }
     }
 }
 

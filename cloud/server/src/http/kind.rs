@@ -23,6 +23,11 @@ macro_rules! kinds {
                 match self { $( Self::$name => $slug, )* }
             }
 
+            /// What `type` says.
+            pub(super) fn path(self) -> String {
+                format!("/problems/{}", self.slug())
+            }
+
             /// The HTTP status.
             pub(super) fn status(self) -> StatusCode {
                 let status = match self { $( Self::$name => $status, )* };

@@ -194,15 +194,26 @@ impl Problem {
         Self::new(Kind::Internal, "this is a defect of tidegate; its log tells more under this request id")
     }
 
+    /// Its kind.
+    pub(super) fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// What to do.
+    pub(super) fn next(&self) -> String {
+        self.0.next.clone().unwrap_or_else(|| self.0.kind.next().to_owned())
+    }
+
     /// The whole response, for this request.
     pub(super) fn render(self, path: &str, request_id: &str, mut response: Response) -> Response {
-        let Inner { kind, detail, next, errors, current_etag, actions, retry_after_s: _ } = *self.0;
+        let next = self.next();
+        let Inner { kind, detail, next: _, errors, current_etag, actions, retry_after_s: _ } = *self.0;
         let shown = ProblemBody {
-            kind: format!("/problems/{}", kind.slug()),
+            kind: kind.path(),
             title: kind.title(),
             status: kind.status().as_u16(),
             detail,
-            next: next.unwrap_or_else(|| kind.next().to_owned()),
+            next,
             instance: path.to_owned(),
             code: kind.code(),
             request_id: request_id.to_owned(),
