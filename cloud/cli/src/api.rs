@@ -18,7 +18,8 @@ use crate::client::{ClientError, Problem};
 /// # Errors
 /// [`ClientError::Unreadable`] when the server's answer has another shape than this version knows.
 pub fn read<T: DeserializeOwned>(value: &Value) -> Result<T, ClientError> {
-    T::deserialize(value).map_err(|error| ClientError::Unreadable { why: error.to_string() })
+    T::deserialize(value)
+        .map_err(|error| ClientError::Unreadable { why: tidegate_model::plain::json(&error) })
 }
 
 /// A list of the API.

@@ -14,7 +14,7 @@ use tidegate_model::ids::{EdgeId, MessageId, RuleId, RuleName};
 use tidegate_model::placement::{Action, Allowed, IssueState, Link, RunState};
 use tidegate_model::time::Wall;
 use tidegate_model::version::{Generation, RuleVersion};
-use tidegate_model::wire::{By, Counters, DesiredRun, Origin, PlacementState, StateReason};
+use tidegate_model::wire::{By, Counters, DesiredRun, Origin, PlacementState, StateQueueFull, StateReason};
 
 use crate::full::QueueFullView;
 use crate::record::RuleRecord;
@@ -183,7 +183,7 @@ pub struct PlacementView {
 /// As it is retained for dashboards.
 impl From<&PlacementView> for PlacementState {
     fn from(view: &PlacementView) -> Self {
-        let since = view.since.and_then(|since| jiff::Timestamp::from_millisecond(since.0).ok());
+        let shown = |at: Wall| jiff::Timestamp::from_millisecond(at.0).ok().map(|at| format!("{at:.3}"));
         Self {
             rule: view.rule.clone(),
             edge: view.edge.clone(),
@@ -192,7 +192,7 @@ impl From<&PlacementView> for PlacementState {
             desired_run: view.desired_run,
             version: view.version,
             edge_version: view.edge_version,
-            since: since.map(|since| format!("{since:.3}")),
+            since: view.since.and_then(shown),
             link: view.link,
             last_known: view.last_known,
             in_flight: view.in_flight.as_ref().and_then(|flight| flight.action),
@@ -203,6 +203,11 @@ impl From<&PlacementView> for PlacementState {
                 .reason
                 .as_ref()
                 .map(|reason| StateReason { code: reason.code.clone(), detail: reason.detail.clone() }),
+            queue_full: view.queue_full.as_ref().map(|full| StateQueueFull {
+                since: shown(full.since),
+                forwards: full.forwards,
+                subscriptions: full.subscriptions,
+            }),
         }
     }
 }

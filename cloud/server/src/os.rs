@@ -2,14 +2,13 @@
 
 use std::io;
 
+use tidegate_model::plain;
+
 /// The system's sentence without its error number, which helps nobody: `Permission denied (os error 13)` is "permission
 /// denied".
 #[must_use]
 pub fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+    plain::system(&error.to_string())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What somebody on this machine asks the loop: answered at once, or handed to the core.
 
 use tidegate_edge_core::{Input, LocalAnswer, LocalRefusal, ReplyId};
+use tidegate_model::ids::RuleName;
 use tokio::sync::oneshot;
 
 use crate::control::{Ask, Reply, Rules, Status};
@@ -51,11 +52,20 @@ impl Gateway {
             clock_skew_ms: self.agent.clock_skew_ms(),
             local: self.local_side(),
             rules: self.agent.rules().count(),
+            full_queues: self.full_queues(),
             drops: self.agent.drops(),
             rules_dir: self.config.rules_dir.clone(),
             rules_dir_trouble: self.rules_dir_trouble.clone(),
             file_troubles: self.agent.file_troubles().len(),
         }
+    }
+
+    /// The rules whose queue is full, by name.
+    fn full_queues(&self) -> Vec<RuleName> {
+        let full = self.agent.rules().filter(|rule| rule.run.queue_full.is_some());
+        let mut names: Vec<_> = full.map(|rule| rule.name).collect();
+        names.sort();
+        names
     }
 
     fn rules(&self) -> Rules {

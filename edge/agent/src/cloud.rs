@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions, NetworkOptions,
-    Outgoing, Packet, QoS, SubscribeFilter, SubscribeReasonCode,
+    Outgoing, Packet, QoS, StateError, SubscribeFilter, SubscribeReasonCode,
 };
 use tidegate_model::ids::SessionId;
 use tidegate_model::limits::MAX_ENVELOPE_BYTES;
+use tidegate_model::plain;
 use tidegate_model::wire::{EdgeTopic, Topics};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
@@ -245,20 +246,85 @@ async fn drive(
 
 /// Says it so that somebody on site knows what to do.
 fn explain(error: &ConnectionError) -> String {
-    if let ConnectionError::ConnectionRefused(code) = error {
-        return match code {
-            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => {
-                "the controller's broker refused the login; check the name and the password of this edge \
-                 (tidegate edge create)"
-                    .to_owned()
-            }
-            ConnectReturnCode::Success
-            | ConnectReturnCode::RefusedProtocolVersion
-            | ConnectReturnCode::BadClientId
-            | ConnectReturnCode::ServiceUnavailable => {
-                format!("the controller's broker refused the connection: {code:?}")
-            }
-        };
+    const STRANGE: &str =
+        "what answers at the controller's address does not speak MQTT 3.1.1 as it should; check the address";
+    let broke = |error: &std::io::Error| {
+        let why = plain::system(&error.to_string());
+        format!(
+            "no connection to the controller's broker: {why}; check that it runs, its address and firewalls"
+        )
+    };
+    match error {
+        ConnectionError::ConnectionRefused(code) => refused(*code).to_owned(),
+        ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => {
+            format!("the controller's broker did not answer within {CONNECT_TIMEOUT_S} s; check address and firewalls")
+        }
+        ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => broke(error),
+        ConnectionError::MqttState(StateError::AwaitPingResp) => {
+            "the controller's broker went silent; check the link to it".to_owned()
+        }
+        ConnectionError::MqttState(StateError::ConnectionAborted) => {
+            "the controller's broker closed the connection; the controller's log says why (a second gateway of this name?)"
+                .to_owned()
+        }
+        ConnectionError::NotConnAck(_)
+        | ConnectionError::MqttState(
+            StateError::Unsolicited(_) | StateError::WrongPacket | StateError::Deserialization(_),
+        ) => STRANGE.to_owned(),
+        ConnectionError::RequestsDone
+        | ConnectionError::MqttState(
+            StateError::InvalidState | StateError::CollisionTimeout | StateError::EmptySubscription,
+        ) => "the session with the controller's broker ended by itself".to_owned(),
     }
-    error.to_string()
+}
+
+/// What the answer to CONNECT means.
+fn refused(code: ConnectReturnCode) -> &'static str {
+    match code {
+        ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => {
+            "the controller's broker refused the login; check the name and the password of this edge (tidegate edge create)"
+        }
+        ConnectReturnCode::RefusedProtocolVersion => {
+            "the controller's broker does not speak MQTT 3.1.1; check the address"
+        }
+        ConnectReturnCode::BadClientId => {
+            "the controller's broker does not take this client id; check its access rules, and the account in the settings"
+        }
+        ConnectReturnCode::ServiceUnavailable | ConnectReturnCode::Success => {
+            "the controller's broker takes no connections now; it is tried again"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_session_ended_is_told_in_plain_words() {
+        let io = || std::io::Error::from_raw_os_error(111);
+        let table = [
+            (ConnectionError::MqttState(StateError::ConnectionAborted), "closed the connection"),
+            (ConnectionError::MqttState(StateError::AwaitPingResp), "went silent"),
+            (ConnectionError::MqttState(StateError::WrongPacket), "does not speak MQTT 3.1.1 as it should"),
+            (
+                ConnectionError::MqttState(StateError::Io(io())),
+                "broker: connection refused; check that it runs",
+            ),
+            (ConnectionError::Io(io()), "broker: connection refused; check that it runs"),
+            (ConnectionError::NetworkTimeout, "did not answer within 10 s"),
+            (ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized), "refused the login"),
+            (
+                ConnectionError::ConnectionRefused(ConnectReturnCode::BadClientId),
+                "does not take this client id",
+            ),
+        ];
+        for (error, words) in table {
+            let told = explain(&error);
+            assert!(told.contains(words), "{told}");
+            for theirs in ["Mqtt", "abruptly", "os error", "I/O", "isn't"] {
+                assert!(!told.contains(theirs), "{told}");
+            }
+        }
+    }
 }

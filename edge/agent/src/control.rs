@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_edge_core::{Drops, FileTrouble, LinkView, LocalAction, LocalAnswer, RuleView, SiteRule};
 use tidegate_model::code::Code;
-use tidegate_model::ids::{EdgeId, SessionId};
+use tidegate_model::ids::{EdgeId, RuleName, SessionId};
 use tidegate_model::limits::MAX_RULE_TEXT_BYTES;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -115,6 +115,9 @@ pub struct Status {
     pub local: String,
     /// How many rules it holds.
     pub rules: usize,
+    /// Those whose queue is full and blocks, by name; [`Rules`] tells who waits.
+    #[serde(default)]
+    pub full_queues: Vec<RuleName>,
     /// Messages of the controller that had no effect.
     pub drops: Drops,
     /// Where the site's own rules stand.

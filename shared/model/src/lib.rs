@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod ids;
 pub mod limits;
 pub mod placement;
+pub mod plain;
 pub mod rule;
 mod text;
 pub mod time;

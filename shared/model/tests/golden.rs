@@ -15,8 +15,8 @@ use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{
     Ack, Ask, Attempt, Birth, By, Bye, Command, Config, ControllerPresence, Counters, DesiredRun, Down,
     Dropped, Envelope, Fault, Header, Heartbeat, Hello, HelloLimits, Inventory, InventoryItem, Origin, Ping,
-    PlacementState, QueueFull, Received, Report, RunReport, SecretValue, Set, SetResult, StateReason, Up,
-    Want, Welcome, Will,
+    PlacementState, QueueFull, Received, Report, RunReport, SecretValue, Set, SetResult, StateQueueFull,
+    StateReason, Up, Want, Welcome, Will,
 };
 use uuid::Uuid;
 
@@ -199,6 +199,7 @@ fn state() -> PlacementState {
         removing: false,
         drift: false,
         reason: Some(StateReason { code: "TCP".into(), detail: "connection refused".into() }),
+        queue_full: None,
     }
 }
 
@@ -224,6 +225,11 @@ fn what_other_systems_say_and_hear_is_read_from_golden_files() {
     }
     let bytes = golden("state", &serde_json::to_vec(&state()).unwrap());
     assert_eq!(serde_json::from_slice::<PlacementState>(&bytes).unwrap(), state());
+    let since = Some("2026-01-01T00:00:07.000Z".into());
+    let full = Some(StateQueueFull { since, forwards: true, subscriptions: false });
+    let full = PlacementState { queue_full: full, ..state() };
+    let bytes = golden("state-queue-full", &serde_json::to_vec(&full).unwrap());
+    assert_eq!(serde_json::from_slice::<PlacementState>(&bytes).unwrap(), full);
 }
 
 #[test]

@@ -1,12 +1,22 @@
-//! Thirty-six wrong rule files, each with one mistake that people make: each error has its place and a way
+//! Thirty-eight wrong rule files, each with one mistake that people make: each error has its place and a way
 //! out. The texts are in the snapshot, to be read by eye.
 
 use std::fmt::Write as _;
 
 use tidegate_model::rule::{Format, Limits, parse};
 
+/// A list of lists of lists: eight lines of text, and a hundred million entries.
+const TANGLED: &str = "name: &a [x, x, x, x, x, x, x, x, x, x]\n\
+    b: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]\n\
+    c: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]\n\
+    d: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c, *c]\n\
+    e: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d, *d]\n\
+    f: &f [*e, *e, *e, *e, *e, *e, *e, *e, *e, *e]\n\
+    g: &g [*f, *f, *f, *f, *f, *f, *f, *f, *f, *f]\n\
+    h: &h [*g, *g, *g, *g, *g, *g, *g, *g, *g, *g]\n";
+
 /// What is wrong, the format, and the text.
-const WRONG: [(&str, Format, &str); 36] = [
+const WRONG: [(&str, Format, &str); 38] = [
     ("an empty file", Format::Toml, ""),
     ("no TOML", Format::Toml, "name = camera-up\n"),
     (
@@ -21,6 +31,8 @@ const WRONG: [(&str, Format, &str); 36] = [
         Format::Json,
         "{\"name\":\"a\",\"remote\":{\"url\":\"mqtt://h\"},\"forwards\":[{\"topic\":\"a\"},]}",
     ),
+    ("JSON that ends too early", Format::Json, "{\"name\":\"a\",\"remote\":{"),
+    ("a list of lists of lists", Format::Yaml, TANGLED),
     ("a list, not a rule", Format::Json, "[]"),
     ("no name", Format::Toml, "[remote]\nurl = \"mqtt://h\"\n[[forwards]]\ntopic = \"a\"\n"),
     (

@@ -281,10 +281,7 @@ pub(super) fn root(error: &dyn std::error::Error) -> String {
         last = source;
     }
     // "Connection refused (os error 111)": the number helps nobody.
-    let text = last.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+    tidegate_model::plain::system(&last.to_string())
 }
 
 /// All causes of an error, outermost first.

@@ -3,7 +3,7 @@
 use crate::world::World;
 use tidegate_model::code::{Code, FaultCode};
 use tidegate_model::placement::{Action, IssueState, RunState};
-use tidegate_model::wire::{By, DesiredRun, Fault, QueueFull, RunReport, Up};
+use tidegate_model::wire::{By, DesiredRun, Fault, PlacementState, QueueFull, RunReport, Up};
 
 #[test]
 fn c13_c14_faults_and_recoveries_are_told_by_the_edge_and_late_ones_ignored() {
@@ -109,6 +109,8 @@ fn a_full_queue_is_shown_beside_the_run_state_and_forgotten_with_the_session() {
         ..running.clone()
     });
     let view = world.view("up");
+    let told = PlacementState::from(&view);
+    assert_eq!((told.reason.unwrap().code.as_str(), told.queue_full.unwrap().forwards), ("TCP", true));
     assert_eq!(view.reason.map(|reason| reason.code).as_deref(), Some("TCP"));
     assert!(view.queue_full.unwrap().reason.next.starts_with("mend the fault"));
     // A restart of the controller keeps what was said last; a session of the edge that begins says it anew, or not.

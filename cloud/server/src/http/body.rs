@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidegate_model::limits::MAX_RULE_TEXT_BYTES;
+use tidegate_model::plain;
 use tidegate_model::rule::{Format, Limits, SecretInput, ValidRule, parse};
 
 use super::kind::Kind;
@@ -82,7 +83,7 @@ fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     serde_json::from_str(text).map_err(|error| {
         let line_column = (u32::try_from(error.line()).ok(), u32::try_from(error.column()).ok());
         let code = if error.is_data() { "bad-field" } else { "syntax" };
-        let field = FieldError::field("", code, error.to_string());
+        let field = FieldError::field("", code, plain::json(&error));
         Problem::invalid(vec![FieldError { line: line_column.0, column: line_column.1, ..field }])
     })
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use comfy_table::{Table, presets};
 use tidegate_edge::control::{Answer, CallError, Request, Rules, Status, call};
 use tidegate_edge_core::RuleView;
+use tidegate_model::ids::RuleName;
 use tidegate_model::wire::Origin;
 
 use super::args::{Asking, Format};
@@ -129,6 +130,21 @@ fn reason(rule: &RuleView) -> String {
     [fault, full, failed].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
+/// Rules that one line names at the most.
+const NAMED: usize = 5;
+
+/// Which queues are full, as a line of the status.
+fn full_queues(rules: &[RuleName]) -> Option<String> {
+    let named: Vec<&str> = rules.iter().take(NAMED).map(RuleName::as_str).collect();
+    let more = rules.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let line = format!(
+        "queue full  {}{more}: whoever sends waits; 'tidegate-edge rules' says who\n",
+        named.join(", ")
+    );
+    (!rules.is_empty()).then_some(line)
+}
+
 fn status_words(status: &Status) -> String {
     let link = serde_json::to_value(status.link).ok();
     let link = link.as_ref().and_then(|value| value.as_str()).unwrap_or("unknown").to_owned();
@@ -144,6 +160,7 @@ fn status_words(status: &Status) -> String {
         None => out.push_str("controller  none, this agent runs its own rules\n"),
     }
     out.push_str(&format!("local       {}\nrules       {}\n", status.local, status.rules));
+    out.extend(full_queues(&status.full_queues));
     if let Some(dir) = &status.rules_dir {
         out.push_str(&format!("rules dir   {}\n", dir.display()));
     }

@@ -132,11 +132,16 @@ pub(super) fn rules(rules: &[RuleView]) -> Vec<Check> {
         }
         if let Some(code) = rule.last_code.filter(|code| !code.is_success()) {
             let why = format!("{name}: the last change failed with {code}: {}", rule.last_detail);
-            lines.push(Check::warn(
-                NAME,
-                why,
-                "correct the rule, in the cloud or in its file; it goes on as it was",
-            ));
+            let fix = match rule.running {
+                Some(at) => format!(
+                    "correct the rule, in the cloud or in its file; v{} goes on as it was",
+                    at.version
+                ),
+                // It was the first one: there is nothing that could go on.
+                None => "correct the rule, in the cloud or in its file; nothing of it runs here until then"
+                    .to_owned(),
+            };
+            lines.push(Check::warn(NAME, why, fix));
         }
     }
     let more = |n| Check::bad(NAME, format!("{n} more"), "tidegate-edge rules");
@@ -324,6 +329,7 @@ mod tests {
             clock_skew_ms: None,
             local: "127.0.0.1:1883".to_owned(),
             rules: 0,
+            full_queues: Vec::new(),
             drops: Drops::default(),
             rules_dir: Some("/rules".into()),
             rules_dir_trouble: None,
@@ -433,6 +439,23 @@ mod tests {
         assert_eq!(results(&rules(&[failed])), [Outcome::Warn]);
         let gone = RuleView { withdrawn: true, ..rule("a", RunState::PausedManual) };
         assert!(rules(&[gone])[0].fix.contains("--discard"));
+    }
+
+    #[test]
+    fn after_a_failure_it_is_said_what_goes_on() {
+        use tidegate_model::placement::VersionDigest;
+        let failed = |running| RuleView {
+            last_code: Some(Code::RemoteAuth),
+            last_detail: "the login was refused".into(),
+            running,
+            ..rule("a", RunState::NotRunning)
+        };
+        let first = rules(&[failed(None)]);
+        assert_eq!(results(&first), [Outcome::Warn]);
+        assert!(first[0].fix.contains("nothing of it runs here"), "{first:?}");
+        let before = VersionDigest::removal(tidegate_model::version::RuleVersion(6));
+        let later = rules(&[failed(Some(before))]);
+        assert!(later[0].fix.ends_with("v6 goes on as it was"), "{later:?}");
     }
 
     #[test]

@@ -260,6 +260,7 @@ mod tests {
             clock_skew_ms: None,
             local: String::new(),
             rules: 0,
+            full_queues: Vec::new(),
             drops: Default::default(),
             rules_dir: None,
             rules_dir_trouble: None,

@@ -317,6 +317,20 @@ pub struct PlacementState {
     /// Why something is not as it should be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<StateReason>,
+    /// A queue is full and blocks, whatever the run state and its reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_full: Option<StateQueueFull>,
+}
+
+/// A full queue: who sends waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateQueueFull {
+    /// Since when, by the edge's clock (RFC 3339, UTC).
+    pub since: Option<String>,
+    /// What devices publish waits.
+    pub forwards: bool,
+    /// What the remote broker sends waits.
+    pub subscriptions: bool,
 }
 
 fn is_not(flag: &bool) -> bool {

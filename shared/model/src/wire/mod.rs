@@ -12,7 +12,8 @@ mod told;
 mod topics;
 
 pub use control::{
-    Ack, AckBody, Ask, BadCommand, COMMAND_TYPE, Command, InvalidTid, PlacementState, StateReason, Tid,
+    Ack, AckBody, Ask, BadCommand, COMMAND_TYPE, Command, InvalidTid, PlacementState, StateQueueFull,
+    StateReason, Tid,
 };
 pub use envelope::{Envelope, Header, WireError};
 pub use message::{

@@ -34,6 +34,9 @@ fn a_full_queue_is_shown_everywhere_and_nothing_is_lost() {
         (vec!["rule", "get", "camera-up"], "queue full"),
         (vec!["edge", "get", EDGE], "QUEUE_FULL"),
         (vec!["status"], "camera-up/"),
+        (vec!["status"], "1 queue full"),
+        (vec!["rule", "list"], "1 queue full"),
+        (vec!["edge", "list"], "1 queue full"),
     ] {
         let server = format!("http://{}", world.controller.http);
         let mut asking = tidegate(&world.dir());
@@ -44,6 +47,8 @@ fn a_full_queue_is_shown_everywhere_and_nothing_is_lost() {
     assert_eq!(world.controller.ok(&["status"]).json()["tally"]["queue_full"], 1);
     let here = world.agent.cli(&["rules"]);
     assert!(here.stdout.contains("QUEUE_FULL: the queue is full, devices wait"), "{here:?}");
+    let here = world.agent.cli(&["status"]);
+    assert!(here.stdout.contains("queue full  camera-up: whoever sends waits"), "{here:?}");
 
     // A restart of the gateway in the middle of it changes nothing.
     world.agent.process.kill9();

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Lines;
 use super::backoff::{Backoff, random};
+use crate::os;
 use crate::settings::ExternalBroker;
 
 /// A silent broker is noticed within twice this time.
@@ -141,19 +142,67 @@ pub(super) fn explain(error: &ConnectionError) -> String {
             code @ (ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized),
         ) => {
             format!(
-                "the broker refused the controller's login ({code:?}); check its user name and password there (broker, broker_password_file)"
+                "the broker refused the controller's login ({}); check its user name and password there (broker, broker_password_file)",
+                refused(*code)
             )
         }
-        ConnectionError::ConnectionRefused(code) => format!("the broker refused the connection: {code:?}"),
+        ConnectionError::ConnectionRefused(code) => {
+            format!("the broker refused the connection: {}", refused(*code))
+        }
         ConnectionError::NetworkTimeout => format!("the broker did not answer within {CONNECT_TIMEOUT_S} s"),
         ConnectionError::MqttState(StateError::AwaitPingResp) => "the broker went silent".to_owned(),
         ConnectionError::MqttState(StateError::ConnectionAborted) => {
             "the broker closed the connection".to_owned()
         }
-        ConnectionError::MqttState(_)
-        | ConnectionError::FlushTimeout
-        | ConnectionError::Io(_)
-        | ConnectionError::NotConnAck(_)
-        | ConnectionError::RequestsDone => error.to_string(),
+        ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => {
+            format!(
+                "no connection to the broker: {}; check that it runs, its address and firewalls",
+                os::plain(error)
+            )
+        }
+        ConnectionError::FlushTimeout => "the broker takes nothing more".to_owned(),
+        ConnectionError::NotConnAck(_)
+        | ConnectionError::MqttState(
+            StateError::Unsolicited(_) | StateError::WrongPacket | StateError::Deserialization(_),
+        ) => "what answers at its address does not speak MQTT 3.1.1 as it should; check the address (broker)"
+            .to_owned(),
+        ConnectionError::RequestsDone
+        | ConnectionError::MqttState(
+            StateError::InvalidState | StateError::CollisionTimeout | StateError::EmptySubscription,
+        ) => "the session with the broker ended by itself".to_owned(),
+    }
+}
+
+/// What the answer to CONNECT means.
+fn refused(code: ConnectReturnCode) -> &'static str {
+    match code {
+        ConnectReturnCode::BadUserNamePassword => "user name or password is wrong",
+        ConnectReturnCode::NotAuthorized => "this user may not connect",
+        ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1",
+        ConnectReturnCode::BadClientId => "it does not take this client id; check its access rules",
+        ConnectReturnCode::ServiceUnavailable | ConnectReturnCode::Success => "it takes no connections now",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_connection_ended_is_told_in_plain_words() {
+        let io = std::io::Error::from_raw_os_error(104);
+        let table = [
+            (ConnectionError::MqttState(StateError::Io(io)), "connection reset by peer; check that it runs"),
+            (ConnectionError::MqttState(StateError::ConnectionAborted), "closed the connection"),
+            (
+                ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized),
+                "this user may not connect",
+            ),
+            (ConnectionError::RequestsDone, "ended by itself"),
+        ];
+        for (error, words) in table {
+            let told = explain(&error);
+            assert!(told.contains(words) && !told.contains("Mqtt") && !told.contains("os error"), "{told}");
+        }
     }
 }

@@ -10,9 +10,7 @@ use super::{Entry, Lines, Node, Pos, SyntaxError, Value};
 pub(super) fn read(text: &str) -> Result<Node, SyntaxError> {
     if let Err(error) = serde_json::from_str::<Checked>(text) {
         let at = Pos { line: super::small(error.line()), column: super::small(error.column().max(1)) };
-        let what = error.to_string();
-        let what = what.split(" at line ").next().unwrap_or(&what).to_owned();
-        return Err(SyntaxError { at: (at.line > 0).then_some(at), what });
+        return Err(SyntaxError { at: (at.line > 0).then_some(at), what: crate::plain::json(&error) });
     }
     Walk { text, at: 0, lines: Lines::new(text) }.value()
 }

@@ -11,10 +11,28 @@ pub(super) fn read(text: &str) -> Result<Node, SyntaxError> {
     match serde_saphyr::from_str::<Spanned<Value>>(text) {
         Ok(root) => Ok(Node { at: Some(Pos { line: 1, column: 1 }), value: root.value }),
         Err(error) => {
-            let what = error.without_snippet().to_string().replace('\n', ", ");
-            Err(SyntaxError { at: error.location().and_then(pos), what })
+            Err(SyntaxError { at: error.location().and_then(pos), what: words(error.without_snippet()) })
         }
     }
+}
+
+/// What is wrong, in words for people; its place is told beside it.
+fn words(error: &serde_saphyr::Error) -> String {
+    let said = error.to_string().replace('\n', ", ");
+    // Within an alias the library keeps the text of the error only.
+    if said.contains("budget breached") {
+        return "it holds far more than a rule can need (nesting, anchors, aliases or entries); write the rule out plainly"
+            .to_owned();
+    }
+    // "… at line 3, column 9"
+    let bare = said.rsplit_once(" at line ").filter(|(_, place)| is_place(place));
+    bare.map_or(said.as_str(), |(bare, _)| bare).to_owned()
+}
+
+/// `3, column 9`
+fn is_place(text: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.split_once(", column ").is_some_and(|(line, column)| number(line) && number(column))
 }
 
 fn pos(location: Location) -> Option<Pos> {
