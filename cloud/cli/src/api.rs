@@ -195,6 +195,9 @@ pub struct Counters {
     /// Messages that wait.
     #[serde(default)]
     pub queued: u64,
+    /// Messages that lie aside, because the broker does not take them.
+    #[serde(default)]
+    pub set_aside: u64,
     /// Messages that were given up, by reason.
     #[serde(default)]
     pub dropped: BTreeMap<String, u64>,

@@ -131,6 +131,8 @@ fn render(status: &Status, rules: &Rules) -> Result<String, std::fmt::Error> {
         family
     };
     all.register("queue_messages", "Messages that wait", gauge(|rule| rule.counters.queued));
+    let help = "Messages that lie aside, because the remote broker does not take them";
+    all.register("queue_set_aside", help, gauge(|rule| rule.counters.set_aside));
     let help = "Bytes that wait on disk";
     all.register_with_unit("queue", help, Unit::Bytes, gauge(|rule| rule.counters.queued_bytes));
     let oldest = gauge(|rule| rule.counters.oldest_age_ms / 1_000);

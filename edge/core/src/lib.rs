@@ -25,6 +25,7 @@ mod rules;
 mod session;
 mod sets;
 mod site;
+pub mod suspicion;
 mod timing;
 mod trial;
 mod view;

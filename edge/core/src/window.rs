@@ -143,6 +143,20 @@ impl Window {
         self.ids.clear();
     }
 
+    /// The first and the last record that wait for an acknowledgement.
+    pub fn waiting(&self) -> Option<(u64, u64)> {
+        let mut waiting = self.flights.iter().filter(|flight| flight.id.is_some() && !flight.done);
+        let first = waiting.next()?.offset;
+        Some((first, waiting.next_back().map_or(first, |last| last.offset)))
+    }
+
+    /// Nothing is in flight any more; this record is the next to be sent.
+    pub fn begin_at(&mut self, offset: u64) {
+        self.flights.clear();
+        self.ids.clear();
+        self.next = offset;
+    }
+
     /// When the remote broker has been silent for too long about the oldest record: `timeout_ms` after it was sent or,
     /// on a slow but living link, after the last acknowledgement. `None` when nothing waits.
     pub fn acknowledgement_due(&self, timeout_ms: i64) -> Option<Monotonic> {
@@ -200,6 +214,8 @@ mod tests {
         assert_eq!(window.released(), Some(7));
         assert!(!window.acknowledge(ids[0], NOW), "an acknowledgement counts once");
         assert_eq!((window.in_flight(), window.next()), (1, 9));
+        window.begin_at(6);
+        assert_eq!((window.in_flight(), window.next(), window.waiting()), (0, 6, None));
     }
 
     #[test]
@@ -227,8 +243,9 @@ mod tests {
         assert_eq!(window.acknowledgement_due(30), Some(Monotonic(130)));
         window.acknowledge(first, Monotonic(125));
         assert_eq!(window.acknowledgement_due(30), Some(Monotonic(155)));
+        assert_eq!(window.waiting(), Some((2, 2)));
         window.rewind();
-        assert_eq!(window.acknowledgement_due(30), None);
+        assert_eq!((window.acknowledgement_due(30), window.waiting()), (None, None));
         window.send_unacknowledged(2, Monotonic(900)).unwrap();
         assert_eq!(window.acknowledgement_due(30), None, "nobody acknowledges QoS 0");
     }

@@ -211,6 +211,8 @@ impl Catalog {
             appended_total: self.appended,
             released_total: self.released,
             commits_total: self.commits,
+            aside: 0,
+            aside_bytes: 0,
             dropped: self.dropped,
             faulted: self.faulted,
         }

@@ -6,6 +6,8 @@ use std::time::Duration;
 const MIN_SEGMENT_BYTES: u64 = 1024;
 /// A queue holds at least this many segments, so that releasing or dropping one frees a part, not all.
 const MIN_SEGMENTS: u64 = 4;
+/// What lies aside takes at most this part of `max_bytes`.
+const ASIDE_PART: u64 = 4;
 
 /// The bounds of one queue. All sizes are bytes on disk, record headers included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,11 @@ impl QueueConfig {
     /// Largest record, in bytes on disk: half the queue, so that it fits beside the one it follows.
     pub(crate) fn max_record(&self) -> u64 {
         (self.max_bytes / 2).min(u64::from(u32::MAX / 2))
+    }
+
+    /// Most bytes of what lies aside, beside `max_bytes`; the last one may be larger.
+    pub(crate) fn aside_bound(&self) -> u64 {
+        self.max_bytes / ASIDE_PART
     }
 
     /// The bound on waiting bytes; one record of any permitted size fits.

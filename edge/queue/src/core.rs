@@ -11,11 +11,12 @@ use std::{
 };
 
 use crate::{
+    aside::{self, Aside, Asides},
     catalog::{Catalog, Look},
     config::{QueueConfig, WhenFull},
     cursor::Cursor,
     disk::Disk,
-    error::{AppendError, QueueError, ReadError},
+    error::{AppendError, AsideError, QueueError, ReadError},
     record::{MAX_TOPIC_BYTES, Record, Stored},
     recover::recover,
     scan::{READ_CHUNK, Scan, SegmentReader},
@@ -30,6 +31,8 @@ const EXPIRE_CHUNK: usize = 512;
 
 /// Tells the caller of `append` how it ended.
 pub(crate) type Done = Box<dyn FnOnce(Result<u64, AppendError>) + Send>;
+/// Work for the writer's thread, which gets no record.
+pub(crate) type Job = Box<dyn FnOnce(&Core, &mut Writer) + Send>;
 /// Called without arguments when something happened.
 pub(crate) type Callback = Arc<dyn Fn() + Send + Sync>;
 
@@ -38,6 +41,7 @@ pub(crate) struct Core {
     state: Mutex<State>,
     wake: Condvar,
     reader: SegmentReader,
+    disk: Arc<dyn Disk>,
 }
 
 /// How a step of the writer ended.
@@ -67,8 +71,13 @@ impl Core {
         let (cursor, released) = Cursor::open(&*disk);
         let recovered = recover(&*disk, released).map_err(io("read the segments"))?;
         let recovery = recovered.recovery.clone();
+        let (asides, lost) = recover_asides(&*disk, recovered.cursor).map_err(io("read what lies aside"))?;
+        let mut catalog = Catalog::new(config, recovered);
+        catalog.dropped.aside += lost;
         let state = State {
-            catalog: Catalog::new(config, recovered),
+            catalog,
+            asides,
+            jobs: VecDeque::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             committing: 0,
@@ -85,6 +94,7 @@ impl Core {
             reader: SegmentReader::new(Arc::clone(&disk)),
             state: Mutex::new(state),
             wake: Condvar::new(),
+            disk: Arc::clone(&disk),
         };
         Ok((core, Writer::new(disk, cursor, lock), recovery))
     }
@@ -160,7 +170,11 @@ impl Core {
 
     pub(crate) fn stats(&self) -> QueueStats {
         let state = self.state();
-        state.catalog.stats(state.waiting.len() as u64 + state.committing)
+        QueueStats {
+            aside: state.asides.len(),
+            aside_bytes: state.asides.bytes(),
+            ..state.catalog.stats(state.waiting.len() as u64 + state.committing)
+        }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -215,6 +229,76 @@ impl Core {
         }
     }
 
+    /// Has the writer do something before the next record. `false`: the queue is closing. Each caller waits for its job, so
+    /// there are never more jobs than callers.
+    pub(crate) fn submit(&self, job: Job) -> bool {
+        let mut state = self.state();
+        let open = !state.closing;
+        if open {
+            state.jobs.push_back(job);
+        }
+        self.signal(state);
+        open
+    }
+
+    /// Keeps the record at `offset` beside the line, durably, and returns it. The line is not touched: the reader releases it.
+    /// `None`: there is no such record (any more). On the writer's thread.
+    pub(crate) fn set_aside(
+        &self,
+        writer: &Writer,
+        offset: u64,
+        reason: String,
+        since_ms: i64,
+    ) -> Result<Option<Record>, AsideError> {
+        let found = self.read_from(offset, 1, 1).map_err(AsideError::Read)?;
+        let Some(stored) = found.into_iter().next().filter(|stored| stored.offset == offset) else {
+            return Ok(None);
+        };
+        let aside = Aside { offset, record: stored.record, reason, since_ms };
+        let bytes = aside::bytes_of(&aside);
+        writer.write_file(&aside::name(offset), &bytes).map_err(AsideError::Disk)?;
+        let mut state = self.state();
+        state.asides.insert(offset, bytes.len() as u64);
+        let bound = state.catalog.config.aside_bound();
+        while let Some(oldest) = state.asides.surplus(bound) {
+            state.asides.remove(oldest);
+            state.catalog.dropped.aside += 1;
+            drop(state);
+            if let Err(error) = writer.delete_file(&aside::name(oldest)) {
+                tracing::warn!(line.kind = "queue-disk", %error, "cannot delete a message that lay aside");
+            }
+            state = self.state();
+        }
+        Ok(Some(aside.record))
+    }
+
+    /// What lies aside, from the offset on: at most `max_records`, at most `max_bytes` of them, at least one if there is one.
+    pub(crate) fn asides(
+        &self,
+        offset: u64,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Aside>, ReadError> {
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        let offsets = self.state().asides.from(offset, max_records.max(1));
+        for offset in offsets {
+            match aside::read(&*self.disk, offset) {
+                Ok(Some(aside)) => {
+                    bytes += aside.record.topic.len() + aside.record.payload.len();
+                    if bytes > max_bytes && !found.is_empty() {
+                        break;
+                    }
+                    found.push(aside);
+                }
+                Ok(None) => {}
+                // Dropped meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(ReadError { segment: aside::name(offset), source }),
+            }
+        }
+        Ok(found)
+    }
+
     /// Does one piece of work: deletes, drops what is too old, starts a segment, or commits a batch.
     pub(crate) fn step(&self, writer: &mut Writer) -> Step {
         let (cursor, removable, plan) = {
@@ -227,6 +311,10 @@ impl Core {
         self.reader.forget(&removable);
         match plan {
             Plan::Idle => Step::Idle,
+            Plan::Job(job) => {
+                job(self, writer);
+                Step::Worked
+            }
             Plan::Expire(now_ms) => {
                 self.drop_expired(now_ms);
                 Step::Worked
@@ -267,6 +355,8 @@ impl Core {
         let (cursor, left) = {
             let mut state = self.state();
             state.closing = true;
+            // Whoever waits for one finds that it is gone.
+            state.jobs.clear();
             state.waiting_bytes = 0;
             (state.catalog.cursor(), mem::take(&mut state.waiting))
         };
@@ -381,6 +471,24 @@ impl Core {
         drop(state);
         self.wake.notify_all();
     }
+}
+
+/// What lies aside, and how many of them are lost because their files are damaged. One whose record still stands in the line
+/// was never finished: nothing is lost by it.
+fn recover_asides(disk: &dyn Disk, cursor: u64) -> io::Result<(Asides, u64)> {
+    let (asides, bad) = Asides::recover(disk, cursor)?;
+    let mut lost = 0;
+    for (name, is_lost) in bad {
+        tracing::warn!(
+            line.kind = "queue-disk",
+            file = name,
+            is_lost,
+            "the file of a message that was set aside is damaged or not whole; it is removed"
+        );
+        lost += u64::from(is_lost);
+        disk.remove(&name)?;
+    }
+    Ok((asides, lost))
 }
 
 fn tell(done: Done, result: Result<u64, AppendError>) {

@@ -45,6 +45,20 @@ pub enum AppendError {
     Closed,
 }
 
+/// A record could not be set aside; it stands in the line as before.
+#[derive(Debug, thiserror::Error)]
+pub enum AsideError {
+    /// Reading it failed.
+    #[error("cannot read the message that is to be set aside")]
+    Read(#[source] ReadError),
+    /// Writing failed.
+    #[error("cannot write the message that is to be set aside")]
+    Disk(#[source] io::Error),
+    /// The queue was closed before.
+    #[error("queue is closed")]
+    Closed,
+}
+
 /// Reading from a segment failed. Nothing was lost by it; read again.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read queue segment {segment}")]

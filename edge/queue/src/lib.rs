@@ -9,7 +9,8 @@
 //! * Records are read in the order in which they were accepted, under offsets 1, 2, 3 … that are never used for two
 //!   accepted records, not even after every segment was deleted or the process restarted.
 //! * An accepted record is there until it is released, dropped by [`WhenFull::DropOldest`], too old, or found
-//!   damaged; each of the last three is counted in [`DropCounts`].
+//!   damaged; each of the last three is counted in [`DropCounts`]. One that its target never takes may be set aside
+//!   ([`Queue::set_aside`]): kept beside the line, within bounds of its own.
 //! * After a crash the cursor may be stale: released records come again (duplicates), never the other way round.
 //!
 //! # On disk
@@ -19,6 +20,7 @@
 //! {dir}/cursor                      last released offset, 24 bytes, never synced
 //! {dir}/00000000000000000001.seg    preallocated; the name is the first offset that may be in it
 //! {dir}/00000000000000018230.seg    the newest one is written to, the others are only read
+//! {dir}/00000000000000000007.aside  the record that stood at offset 7 and was set aside, with the reason
 //! ```
 //!
 //! A segment is a header and a row of records (see `record.rs` for the bytes). Each record names the first offset of
@@ -32,6 +34,7 @@
 //! One writer thread per queue does every write, `fdatasync`, deletion and cursor update; what arrives while it
 //! syncs becomes the next batch. No other call waits for it, but [`Queue::read_from`], which may read files.
 
+mod aside;
 mod catalog;
 mod config;
 mod core;
@@ -51,8 +54,9 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use aside::{Aside, MAX_ASIDE};
 pub use config::{QueueConfig, WhenFull};
-pub use error::{AppendError, QueueError, ReadError};
+pub use error::{AppendError, AsideError, QueueError, ReadError};
 pub use queue::Queue;
 pub use record::{MAX_TOPIC_BYTES, Record, Source, Stored, UNKNOWN_AGE};
 pub use stats::{DropCounts, MAX_SOURCES, QueueStats, Recovery};

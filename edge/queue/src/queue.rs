@@ -3,16 +3,17 @@
 use std::{
     fs, io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use crate::{
+    aside::Aside,
     config::QueueConfig,
     core::{Core, Step},
     disk::{Disk, OsDisk},
-    error::{AppendError, QueueError, ReadError},
+    error::{AppendError, AsideError, QueueError, ReadError},
     record::{Record, Stored},
     segment,
     stats::{QueueStats, Recovery},
@@ -122,6 +123,39 @@ impl Queue {
     /// Sets the callback that runs, after an [`AppendError::Full`] or a `false` of [`Queue::has_room`], when half of the waiting bytes are free again.
     pub fn on_space(&self, callback: impl Fn() + Send + Sync + 'static) {
         self.inner.core.set_on_space(Some(Arc::new(callback)));
+    }
+
+    /// Keeps a copy of the record at `offset` beside the line, with the reason, because its target never takes it: durable
+    /// when this returns. Then release it. Bounded by [`crate::MAX_ASIDE`] and a quarter of `max_bytes`: the oldest go, counted.
+    /// Returns the record; `None`: it is not there any more. Blocks, for the disk; never call it on the writer's thread.
+    ///
+    /// # Errors
+    /// [`AsideError`]; the record stands in the line as before.
+    pub fn set_aside(&self, offset: u64, reason: String, now_ms: i64) -> Result<Option<Record>, AsideError> {
+        self.on_writer(move |core, writer| core.set_aside(writer, offset, reason, now_ms))
+            .unwrap_or(Err(AsideError::Closed))
+    }
+
+    /// What lies aside, from this offset on, oldest first: at most `max_records`, at most `max_bytes` of topics and payloads,
+    /// but at least one if there is one. Reads files.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the disk does not let it read.
+    pub fn asides(&self, offset: u64, max_records: usize, max_bytes: usize) -> Result<Vec<Aside>, ReadError> {
+        self.inner.core.asides(offset, max_records, max_bytes)
+    }
+
+    /// Has the writer's thread do something and waits for it; `None`: the queue is closed.
+    fn on_writer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Core, &mut Writer) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (tell, told) = mpsc::channel();
+        let job = move |core: &Core, writer: &mut Writer| {
+            // Whoever asked may have gone.
+            let _ = tell.send(work(core, writer));
+        };
+        self.inner.core.submit(Box::new(job)).then(|| told.recv().ok())?
     }
 
     /// The last write or sync failed and none has succeeded since.

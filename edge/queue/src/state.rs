@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use crate::{
+    aside::Asides,
     catalog::{Catalog, Room},
-    core::{Callback, Done},
+    core::{Callback, Done, Job},
     record::Record,
     segment::SEGMENT_HEADER,
 };
@@ -15,6 +16,9 @@ const MAX_BATCH_BYTES: u64 = 1 << 20;
 /// The queue as it is now.
 pub(crate) struct State {
     pub catalog: Catalog,
+    pub asides: Asides,
+    /// What the writer is to do beside records, in order.
+    pub jobs: VecDeque<Job>,
     pub waiting: VecDeque<Waiting>,
     pub waiting_bytes: u64,
     /// Records of the batch that is being written.
@@ -43,6 +47,7 @@ pub(crate) struct Waiting {
 /// What the writer should do next.
 pub(crate) enum Plan {
     Idle,
+    Job(Job),
     Expire(i64),
     Roll { base: u64, size: u64 },
     Write { base: u64, batch: Vec<Waiting> },
@@ -50,6 +55,9 @@ pub(crate) enum Plan {
 
 impl State {
     pub fn plan(&mut self, room: u64) -> Plan {
+        if let Some(job) = self.jobs.pop_front() {
+            return Plan::Job(job);
+        }
         if let Some(now_ms) = self.expire_at_ms.take() {
             return Plan::Expire(now_ms);
         }

@@ -20,12 +20,14 @@ pub struct DropCounts {
     pub too_large: u64,
     /// QoS 0 and refused because of a disk error. (QoS 1 stays with its sender and is not lost.)
     pub disk: u64,
+    /// Set aside, then given up: more lay aside than may, or its file was damaged.
+    pub aside: u64,
 }
 
 impl DropCounts {
     /// The sum over all reasons.
     pub fn total(&self) -> u64 {
-        self.full + self.age + self.corrupt + self.too_large + self.disk
+        self.full + self.age + self.corrupt + self.too_large + self.disk + self.aside
     }
 }
 
@@ -50,6 +52,10 @@ pub struct QueueStats {
     pub released_total: u64,
     /// Batches (one write, one `fdatasync` each) since the queue was opened.
     pub commits_total: u64,
+    /// Records that lie aside.
+    pub aside: u64,
+    /// Their bytes on disk.
+    pub aside_bytes: u64,
     /// Records lost, by reason.
     pub dropped: DropCounts,
     /// The last write or sync failed and none has succeeded since.

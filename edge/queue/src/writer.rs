@@ -74,6 +74,22 @@ impl Writer {
         Ok(places)
     }
 
+    /// Writes a file of its own, durable with its name before this returns. What a crash leaves of it is not whole.
+    pub(crate) fn write_file(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let file = self.disk.create(name, bytes.len() as u64)?;
+        file.write_at(bytes, 0)?;
+        file.sync()?;
+        self.disk.sync_dir()
+    }
+
+    /// Deletes a file; one that is not there is no error.
+    pub(crate) fn delete_file(&self, name: &str) -> io::Result<()> {
+        match self.disk.remove(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Writes the cursor, if it moved.
     pub(crate) fn write_cursor(&mut self, released: u64) {
         if let Err(error) = self.cursor.write(&*self.disk, released) {

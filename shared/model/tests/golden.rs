@@ -130,6 +130,7 @@ fn ups() -> Vec<Up> {
                 queued: 3,
                 queued_bytes: 768,
                 oldest_age_ms: 1_500,
+                set_aside: 0,
                 dropped: Dropped(BTreeMap::from([("age".into(), 2)])),
                 reconnects: 1,
                 last_error: Some("connection refused".into()),
@@ -170,6 +171,10 @@ fn every_message_is_read_from_its_golden_file() {
         let bytes = golden(message.kind(), &Envelope::down(header, &message).to_bytes());
         assert_eq!(Envelope::read_down(&bytes).unwrap(), (header, message));
     }
+    let counters = Counters { set_aside: 2, ..Counters::default() };
+    let report = Up::Report(Report { rule: rule(), run: run(), counters, skipped: 0 });
+    let bytes = golden("report-set-aside", &Envelope::up(header(9), &report).to_bytes());
+    assert_eq!(Envelope::read_up(&bytes).unwrap(), (header(9), report));
     let full = QueueFull { since: Wall(AT - 1_000), forwards: true, subscriptions: false };
     let run = RunReport { state: RunState::Running, fault: None, queue_full: Some(full), ..run() };
     let report = Up::Report(Report { rule: rule(), run, counters: Counters::default(), skipped: 0 });

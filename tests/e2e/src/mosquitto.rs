@@ -27,6 +27,15 @@ impl Mosquitto {
         Self::start(dir, &format!("allow_anonymous true\n{ENDLESS_QUEUE}"))
     }
 
+    /// One that takes everybody, and ends the connection of whoever sends a larger packet than this.
+    #[must_use]
+    pub fn narrow(dir: &Path, max_packet_bytes: usize) -> Self {
+        Self::start(
+            dir,
+            &format!("allow_anonymous true\n{ENDLESS_QUEUE}max_packet_size {max_packet_bytes}\n"),
+        )
+    }
+
     /// One that takes only these users.
     ///
     /// # Panics

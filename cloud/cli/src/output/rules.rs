@@ -188,6 +188,13 @@ pub fn placements(out: &Out, now: Timestamp, placements: &[Placement], wide: boo
             let since = ago_or_dash(now, full.since.as_deref());
             text.push_str(&format!("\n{name}: {} (since {since})", reason_text(&full.reason)));
         }
+        let aside = p.counters.as_ref().map_or(0, |counters| counters.set_aside);
+        if aside > 0 {
+            let next = format!("tidegate-edge queue show {}", p.rule);
+            text.push_str(&format!(
+                "\n{name}: {aside} messages are set aside: the broker does not take them. Next, on the gateway: {next}"
+            ));
+        }
         if p.run_state == RunState::PausedManual && p.run_by.as_deref() == Some("local") {
             let next = format!("tidegate start {} --edge {}", p.rule, p.edge);
             text.push_str(&format!("\n{name}: it was stopped on site. Next: {next}"));

@@ -57,10 +57,15 @@ impl Tally {
     pub fn counters(&self, outgoing: &QueueStats, incoming: &QueueStats, now_ms: i64) -> Counters {
         let mut dropped = BTreeMap::new();
         for drops in [outgoing.dropped, incoming.dropped] {
-            let DropCounts { full, age, corrupt, too_large, disk } = drops;
-            for (reason, count) in
-                [("full", full), ("age", age), ("corrupt", corrupt), (TOO_LARGE, too_large), ("disk", disk)]
-            {
+            let DropCounts { full, age, corrupt, too_large, disk, aside } = drops;
+            for (reason, count) in [
+                ("full", full),
+                ("age", age),
+                ("corrupt", corrupt),
+                (TOO_LARGE, too_large),
+                ("disk", disk),
+                ("aside", aside),
+            ] {
                 *dropped.entry(reason.to_owned()).or_insert(0) += count;
             }
         }
@@ -75,6 +80,7 @@ impl Tally {
             queued: outgoing.queued + incoming.queued,
             queued_bytes: outgoing.bytes + incoming.bytes,
             oldest_age_ms: oldest.map_or(0, |at| u64::try_from(now_ms.saturating_sub(at)).unwrap_or(0)),
+            set_aside: outgoing.aside + incoming.aside,
             dropped: Dropped(dropped),
             reconnects: self.connections.load(Relaxed).saturating_sub(1),
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),

@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use rumqttc::mqttbytes::{self, v4::ConnectReturnCode};
-use tidegate_edge_queue::{AppendError, ReadError};
+use tidegate_edge_queue::{AppendError, AsideError, ReadError};
 use tidegate_model::code::FaultCode;
 use tidegate_model::wire::{Fault, one_line};
 
@@ -49,6 +49,8 @@ pub(super) enum LinkError {
     Malformed(String),
     #[error("cannot read the queue: {0}")]
     Read(#[from] ReadError),
+    #[error("cannot set a message aside that the broker does not take: {0}")]
+    SetAside(#[source] AsideError),
     #[error("cannot keep a message of the broker: {0}")]
     Keep(#[source] AppendError),
     #[error("what the broker sent again is not what is held; it is asked anew")]
@@ -99,7 +101,7 @@ impl LinkError {
             | Self::SubscribeSilent { .. }
             | Self::Silent { .. }
             | Self::NoAcknowledgement { .. } => FaultCode::KeepAlive,
-            Self::Read(_) | Self::Keep(_) | Self::Session(_) => FaultCode::Disk,
+            Self::Read(_) | Self::Keep(_) | Self::SetAside(_) | Self::Session(_) => FaultCode::Disk,
         }
     }
 

@@ -101,8 +101,12 @@ pub(super) async fn drive<H: Half>(dialled: Dialled, half: &mut H, ctx: &mut Con
     ctx.outgoing.release();
     let end = match end {
         End::Failed(LinkError::Doubt) => End::Redial,
+        End::Failed(error @ LinkError::NoAcknowledgement { .. }) => {
+            let _ = ctx.outgoing.lost(Instant::now());
+            End::Failed(error)
+        }
         End::Failed(error @ (LinkError::Closed | LinkError::Broken(_))) => {
-            let suspect = ctx.outgoing.lost();
+            let suspect = ctx.outgoing.lost(Instant::now());
             End::Failed(suspect.map_or(error, |(topic, bytes)| LinkError::ClosedAfter { topic, bytes }))
         }
         other @ (End::Stopped | End::Redial | End::Failed(_)) => other,
@@ -154,7 +158,10 @@ impl<H: Half> Link<'_, H> {
                     self.sent = Instant::now();
                     ctx.outgoing.written(self.written);
                 }
-                read = ctx.outgoing.read() => read?,
+                is_free = ctx.outgoing.disk() => if is_free? {
+                    // The connections that ended were that message's fault.
+                    ctx.backoff.reset();
+                },
                 () = durable.notified() => ctx.outgoing.look_again(),
                 change = self.half.wait() => match change? {
                     Change::None => {}

@@ -138,7 +138,7 @@ async fn supervise(
         tally: Arc::clone(&tally),
         replay: timing.replay,
     };
-    let sending = Outgoing::new(incoming, tally);
+    let sending = Outgoing::new(rule, incoming, tally);
     let mut running = tokio::spawn(Box::pin(run(rule, half, sending, timing, cancel)));
     let _ends = AbortOnDrop(running.abort_handle());
     let Err(error) = (&mut running).await else { return };

@@ -1,4 +1,5 @@
-//! From the outgoing queue into the bytes for the remote broker, through the window.
+//! From the outgoing queue into the bytes for the remote broker, through the window. A message that the remote broker does
+//! not take is set aside, once that is certain (docs/adr/0020).
 
 use std::{
     collections::VecDeque,
@@ -8,12 +9,15 @@ use std::{
 
 use bytes::BytesMut;
 use rumqttc::mqttbytes::{QoS, v4::Publish};
-use tidegate_edge_core::window::Window;
-use tidegate_edge_queue::{Queue, ReadError, Stored};
-use tidegate_model::time::Monotonic;
+use tidegate_edge_core::{
+    suspicion::{Next, Suspicion},
+    window::Window,
+};
+use tidegate_edge_queue::{AsideError, Queue, ReadError, Stored};
+use tidegate_model::{ids::RuleId, time::Monotonic};
 use tokio::{sync::Notify, task::JoinHandle};
 
-use super::{counters::Tally, fault::LinkError};
+use super::{counters::Tally, fault::LinkError, wall_ms};
 
 /// Most messages without an acknowledgement. At a round trip of 100 ms it carries 10,000 messages per second; after a
 /// broken connection at most so many are sent twice.
@@ -24,9 +28,9 @@ pub(super) const MAX_OUT_BYTES: usize = 128 << 10;
 const FETCH_RECORDS: usize = 500;
 const FETCH_BYTES: usize = 128 << 10;
 
-/// After so many connections in a row that ended without a single acknowledgement, messages are sent one by one, so that
-/// the one the remote broker does not like is known.
-const SUSPICIOUS_AFTER: u32 = 3;
+/// Why a message is set aside, for people.
+const REFUSED_ALONE: &str = "each time it was sent alone the broker ended the connection or did not acknowledge it, and it took the \
+                             next one; it may be too large or not permitted there";
 
 /// Offsets of sent QoS 0 records by the end of their bytes, so that they are released once written.
 type Unacknowledged = VecDeque<(u64, u64)>;
@@ -41,17 +45,21 @@ pub(super) struct Outgoing {
     /// There may be more in the queue than was seen.
     more: bool,
     unacknowledged: Unacknowledged,
-    /// Connections in a row that ended with messages in flight, none of them acknowledged.
-    fruitless: u32,
+    suspicion: Suspicion,
     /// Topic and payload bytes of the message that was sent alone.
     suspect: Option<(String, usize)>,
+    /// Messages that are being set aside, by offset, and how that ended.
+    aside: Option<JoinHandle<Result<(), (Vec<u64>, AsideError)>>>,
+    /// The next connection is to be made at once.
+    hurries: bool,
+    rule: RuleId,
     durable: Arc<Notify>,
     tally: Arc<Tally>,
     epoch: Instant,
 }
 
 impl Outgoing {
-    pub fn new(queue: Queue, tally: Arc<Tally>) -> Self {
+    pub fn new(rule: RuleId, queue: Queue, tally: Arc<Tally>) -> Self {
         let durable = Arc::new(Notify::new());
         let wake = Arc::clone(&durable);
         queue.on_durable(move || wake.notify_one());
@@ -62,31 +70,52 @@ impl Outgoing {
             reading: None,
             more: true,
             unacknowledged: VecDeque::new(),
-            fruitless: 0,
+            suspicion: Suspicion::default(),
             suspect: None,
+            aside: None,
+            hurries: false,
+            rule,
             durable,
             tally,
             epoch: Instant::now(),
         }
     }
 
-    /// A new connection begins with the first record that was not acknowledged.
+    /// A new connection begins with the first record that was not acknowledged and is not left out.
     pub fn rewind(&mut self) {
         self.window.rewind();
-        self.ready.clear();
-        self.reading = None;
+        if let Some(begin) = self.suspicion.begin() {
+            self.window.begin_at(begin);
+        }
+        self.read_anew();
         self.unacknowledged.clear();
-        self.more = true;
+        self.suspect = None;
     }
 
-    /// The remote broker ended the connection. `Some`: topic and payload bytes of the only message that was in flight, after
-    /// several connections ended in the same way.
-    pub fn lost(&mut self) -> Option<(String, usize)> {
-        let waits = self.window.acknowledgement_due(0).is_some();
-        if waits {
-            self.fruitless = self.fruitless.saturating_add(1);
+    /// From now on it is another broker, or another login.
+    pub fn forget(&mut self) {
+        if let Some(oldest) = self.suspicion.forget() {
+            self.window.begin_at(oldest);
         }
-        self.suspect.take()
+    }
+
+    /// The next connection is to be made without a pause. Says so once.
+    pub fn hurries(&mut self) -> bool {
+        std::mem::take(&mut self.hurries)
+    }
+
+    /// The remote broker ended the connection, or acknowledges nothing. `Some`: topic and payload bytes of the only message that
+    /// was in flight, after several connections ended in the same way.
+    pub fn lost(&mut self, now: Instant) -> Option<(String, usize)> {
+        let suspect = self.suspect.take();
+        let (first, last) = self.window.waiting()?;
+        let what = suspect.as_ref().map(|(topic, bytes)| (topic.as_str(), *bytes));
+        match self.suspicion.ended(first, last, what, self.monotonic(now)) {
+            Next::Pause => {}
+            Next::AtOnce => self.hurries = true,
+            Next::Back(oldest) => self.window.begin_at(oldest),
+        }
+        suspect
     }
 
     /// Tells of new durable records.
@@ -103,6 +132,12 @@ impl Outgoing {
     pub fn fill(&mut self, out: &mut BytesMut, written: u64, now: Instant) -> Result<(), LinkError> {
         let now = self.monotonic(now);
         while out.len() < MAX_OUT_BYTES && self.has_room() {
+            if self.suspicion.is_alone()
+                && let Some(oldest) = self.suspicion.stale(self.at_end(), now)
+            {
+                self.window.begin_at(oldest);
+                self.read_anew();
+            }
             let Some(stored) = self.ready.pop_front() else {
                 if !self.fetch() {
                     return Ok(());
@@ -110,7 +145,12 @@ impl Outgoing {
                 continue;
             };
             let offset = stored.offset;
-            let sent = if stored.record.qos == 0 {
+            if self.suspicion.skips(offset, &stored.record.topic, stored.record.payload.len()) {
+                self.window.begin_at(offset + 1);
+                continue;
+            }
+            // In the place of others even QoS 0 waits for an acknowledgement: it is the proof.
+            let sent = if stored.record.qos == 0 && self.suspicion.begin().is_none() {
                 self.window.send_unacknowledged(offset, now).map(|()| 0)
             } else {
                 self.window.send(offset, now)
@@ -119,7 +159,7 @@ impl Outgoing {
                 continue; // below the window's start: it was sent already
             };
             let record = stored.record;
-            if self.fruitless >= SUSPICIOUS_AFTER {
+            if self.suspicion.is_alone() && pkid > 0 {
                 self.suspect = Some((record.topic.clone(), record.payload.len()));
             }
             let packet = Publish {
@@ -138,23 +178,43 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Waits for the records that are being read from disk; for ever when none are.
-    pub async fn read(&mut self) -> Result<(), LinkError> {
+    /// Waits for the disk: for records that are being read or set aside; for ever when none are. `true`: what held up the line
+    /// does so no more.
+    pub async fn disk(&mut self) -> Result<bool, LinkError> {
+        if let Some(aside) = &mut self.aside {
+            let ended = aside.await;
+            self.aside = None;
+            return match ended {
+                Ok(Ok(())) => Ok(true),
+                Ok(Err((left_out, error))) => {
+                    self.suspicion.not_kept(left_out, self.monotonic(Instant::now()));
+                    Err(LinkError::SetAside(error))
+                }
+                Err(error) => Err(LinkError::Broken(std::io::Error::other(error))),
+            };
+        }
         let Some(reading) = &mut self.reading else { return std::future::pending().await };
         let records = reading.await;
         self.reading = None;
         let records = records.map_err(|error| LinkError::Broken(std::io::Error::other(error)))??;
         self.more = !records.is_empty();
         self.ready = records.into();
-        Ok(())
+        Ok(false)
     }
 
     /// PUBACK came.
     pub fn acknowledged(&mut self, pkid: u16, now: Instant) {
-        if self.window.acknowledge(pkid, self.monotonic(now)) {
-            self.fruitless = 0;
+        let alone = self.suspicion.is_alone().then(|| self.window.waiting()).flatten();
+        if !self.window.acknowledge(pkid, self.monotonic(now)) {
+            return;
+        }
+        self.count(&self.tally.forwarded);
+        if let Some((offset, _)) = alone {
             self.suspect = None;
-            self.count(&self.tally.forwarded);
+            let refused = self.suspicion.passed(offset);
+            if !refused.is_empty() {
+                self.set_aside(refused);
+            }
         }
     }
 
@@ -168,7 +228,10 @@ impl Outgoing {
 
     /// Gives back to the queue what is done.
     pub fn release(&mut self) {
-        if let Some(offset) = self.window.released() {
+        // What is being set aside stands before what was acknowledged.
+        if self.aside.is_none()
+            && let Some(offset) = self.window.released()
+        {
             self.queue.release(offset);
         }
     }
@@ -202,9 +265,40 @@ impl Outgoing {
         }
     }
 
+    /// Nothing more is in the queue, as far as was seen.
+    fn at_end(&self) -> bool {
+        self.ready.is_empty() && self.reading.is_none() && !self.more
+    }
+
+    fn read_anew(&mut self) {
+        self.ready.clear();
+        self.reading = None;
+        self.more = true;
+    }
+
+    /// Has these records kept beside the line; until that is done nothing is sent or released.
+    fn set_aside(&mut self, refused: Vec<u64>) {
+        let (queue, tally, rule) = (self.queue.clone(), Arc::clone(&self.tally), self.rule);
+        self.aside = Some(tokio::task::spawn_blocking(move || {
+            for offset in &refused {
+                match queue.set_aside(*offset, REFUSED_ALONE.to_owned(), wall_ms()) {
+                    Ok(Some(record)) => {
+                        let (topic, bytes) = (record.topic, record.payload.len());
+                        tally.error(&format!("set aside: {bytes} bytes on '{topic}': {REFUSED_ALONE}"));
+                        tracing::warn!(line.kind = "set-aside", rule.id = %rule, topic, bytes, "a message is set aside: {REFUSED_ALONE}");
+                    }
+                    // Too old, or dropped to make room.
+                    Ok(None) => {}
+                    Err(error) => return Err((refused, error)),
+                }
+            }
+            Ok(())
+        }));
+    }
+
     fn has_room(&self) -> bool {
-        let alone = self.fruitless >= SUSPICIOUS_AFTER;
-        self.window.has_room() && !(alone && self.window.in_flight() > 0)
+        let waits = self.suspicion.is_alone() && self.window.in_flight() > 0;
+        self.window.has_room() && !waits && self.aside.is_none()
     }
 
     fn count(&self, counter: &AtomicU64) {

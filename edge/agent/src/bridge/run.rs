@@ -55,7 +55,7 @@ pub(super) async fn supervise(
     };
     let receiving = Incoming::new(incoming, Arc::clone(&tally));
     let half = Remote { tasks, task, reporter, local, incoming: receiving, tally: Arc::clone(&tally) };
-    let sending = Outgoing::new(outgoing, tally);
+    let sending = Outgoing::new(rule, outgoing, tally);
     let mut running = tokio::spawn(Box::pin(run(rule, half, sending, timing, cancel)));
     let _ends = [&expirer.abort_handle(), &drainer.abort_handle(), &running.abort_handle()]
         .map(|handle| AbortOnDrop(handle.clone()));
@@ -94,6 +94,7 @@ pub(super) async fn run<H: Half>(
             () = cancel.cancelled() => break,
             () = renewed => {
                 backoff.reset();
+                outgoing.forget();
                 continue;
             }
             dialled = dialling => dialled,
@@ -117,15 +118,24 @@ pub(super) async fn run<H: Half>(
         };
         match end {
             End::Stopped => break,
-            End::Redial => backoff.reset(),
+            End::Redial => {
+                backoff.reset();
+                outgoing.forget();
+            }
             End::Failed(error) => {
                 tracing::debug!(rule.id = %rule, %error, "not connected");
                 half.failed(&error).await;
+                if outgoing.hurries() {
+                    continue;
+                }
                 let pause = u64::try_from(backoff.failed(random())).unwrap_or(0);
                 tokio::select! {
                     () = cancel.cancelled() => break,
                     () = sleep(Duration::from_millis(pause)) => {}
-                    () = half.renewed() => backoff.reset(),
+                    () = half.renewed() => {
+                        backoff.reset();
+                        outgoing.forget();
+                    }
                 }
             }
         }

@@ -127,7 +127,14 @@ fn reason(rule: &RuleView) -> String {
         };
         format!("QUEUE_FULL: the queue is full, {who} for their acknowledgement")
     });
-    [fault, full, failed].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    let aside = (rule.counters.set_aside > 0).then(|| {
+        let count = rule.counters.set_aside;
+        format!(
+            "{count} messages set aside that the broker does not take, see 'tidegate-edge queue show {}'",
+            rule.name
+        )
+    });
+    [fault, full, aside, failed].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// Rules that one line names at the most.

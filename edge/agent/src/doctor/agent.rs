@@ -248,6 +248,16 @@ pub(super) fn queues(rules: &[RuleView]) -> Vec<Check> {
             let why = format!("{name}: QUEUE_FULL: the queue is full, and whoever sends waits");
             lines.push(Check::bad(NAME, why, mend(FaultCode::QueueFull)));
         }
+        if counters.set_aside > 0 {
+            let why = format!(
+                "{name}: {} messages are set aside: the broker does not take them",
+                counters.set_aside
+            );
+            let fix = format!(
+                "'tidegate-edge queue show {name}' says which and why; raise the broker's limit, or drop them there with --aside"
+            );
+            lines.push(Check::warn(NAME, why, fix));
+        }
         let lost: Vec<String> = counters
             .dropped
             .0
@@ -501,6 +511,11 @@ mod tests {
             ..rule("a", RunState::Running)
         };
         assert!(queues(&[lossy])[0].why.ends_with("(full: 2)"));
+        let aside = RuleView {
+            counters: Counters { set_aside: 2, ..Counters::default() },
+            ..rule("a", RunState::Running)
+        };
+        assert!(queues(&[aside])[0].why.starts_with("a: 2 messages are set aside"));
         let mut full = rule("a", RunState::Running);
         full.run.queue_full = Some(QueueFull { since: Wall(1), forwards: true, subscriptions: false });
         assert_eq!(results(&queues(&[full])), [Outcome::Bad]);

@@ -1,6 +1,7 @@
 //! Tests of the queue. `disk` plays a disk that forgets and fails; `model` crashes at every write; `damage` flips
 //! bytes; `behaviour` uses the real disk and the writer thread.
 
+mod aside;
 mod behaviour;
 mod damage;
 mod disk;

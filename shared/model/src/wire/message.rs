@@ -452,6 +452,9 @@ pub struct Counters {
     pub queued_bytes: u64,
     /// Age of the oldest message that waits, in milliseconds.
     pub oldest_age_ms: u64,
+    /// Messages that lie aside of the queue: the broker does not take them. Absent on the wire while there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub set_aside: u64,
     /// Messages that were given up, by reason.
     pub dropped: Dropped,
     /// Connections after the first.
@@ -499,6 +502,10 @@ pub struct ControllerPresence {
 
 fn is_there() -> bool {
     true
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn is_so(flag: &bool) -> bool {

@@ -19,4 +19,5 @@ mod lists;
 mod migrate;
 mod mqtt_control;
 mod run_states;
+mod set_aside;
 mod upgrade;

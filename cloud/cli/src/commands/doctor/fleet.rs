@@ -96,6 +96,20 @@ pub(super) fn pending(placements: &[Placement], held: &[&str], checks: &mut Vec<
             "on the gateway: tidegate-edge doctor says why; a larger queue.max_bytes or max_age keeps more";
         checks.push(Check::warn("placement", why, fix));
     }
+    let set_aside = |p: &Placement| p.counters.as_ref().map_or(0, |counters| counters.set_aside);
+    let refused: Vec<String> = placements
+        .iter()
+        .filter(|p| set_aside(p) > 0)
+        .map(|p| format!("{} ({})", shown(p), set_aside(p)))
+        .collect();
+    if !refused.is_empty() {
+        fine = false;
+        let names: Vec<&str> = refused.iter().map(String::as_str).collect();
+        let why = format!("messages are set aside that the broker does not take: {}", named(&names, NAMED));
+        let fix =
+            "on the gateway: tidegate-edge queue show RULE says which and why; raise the broker's limit";
+        checks.push(Check::warn("placement", why, fix));
+    }
     let is_queued = |p: &&Placement| p.in_flight.as_ref().is_some_and(|flight| flight.queued);
     let (queued, rest): (Vec<_>, Vec<_>) =
         placements.iter().filter(|p| !held.contains(&p.edge.as_str())).partition(is_queued);

@@ -358,4 +358,12 @@ fn placements_that_failed_have_a_fault_or_wait() {
         (result, why.as_str()),
         (Outcome::Warn, "messages were given up since the agent began: f/gw-1 (5)")
     );
+
+    let mut refused = placement("g", "issued", "running", Value::Null);
+    refused["counters"] = json!({ "set_aside": 2 });
+    let (result, why, _) = one(&pending(vec![refused]), "placement");
+    assert_eq!(
+        (result, why.as_str()),
+        (Outcome::Warn, "messages are set aside that the broker does not take: g/gw-1 (2)")
+    );
 }

@@ -1,11 +1,15 @@
 //! From the queue to the remote broker.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use rumqttc::mqttbytes::{QoS, v4::Packet};
-use tidegate_model::code::FaultCode;
+use tidegate_edge_core::Order;
+use tidegate_model::{code::FaultCode, rule::Secret};
 
-use super::{Rig, open_queue, peer::Peer};
+use super::{Rig, Task, Timing, open_queue, peer::Peer};
 
 #[tokio::test]
 async fn order_holds_over_lost_connections_and_lost_sessions() {
@@ -97,28 +101,114 @@ async fn a_bridge_stops_soon_even_if_nobody_reads() {
     tokio::time::timeout(Duration::from_secs(2), rig.bridge.stop()).await.expect("it hangs");
 }
 
+/// A remote broker that ends the connection at certain messages and takes all others. Runs until the test ends.
+fn fussy(peer: Peer, refuses: fn(u32) -> bool, acknowledges: fn(u32) -> bool) -> Arc<Mutex<Vec<u32>>> {
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let list = Arc::clone(&taken);
+    tokio::spawn(async move {
+        loop {
+            let mut conn = peer.log_in().await;
+            while let Some(packet) = conn.next().await {
+                let Packet::Publish(publish) = packet else { continue };
+                let number = std::str::from_utf8(&publish.payload).unwrap().parse().unwrap();
+                if refuses(number) {
+                    break;
+                }
+                assert_ne!(publish.pkid, 0, "in the place of others everything is to be acknowledged");
+                if acknowledges(number) {
+                    list.lock().unwrap().push(number);
+                    conn.puback(publish.pkid).await;
+                }
+            }
+        }
+    });
+    taken
+}
+
+/// Somebody has to listen to a bridge.
+fn listen(rig: &mut Rig) {
+    let mut notices = std::mem::replace(&mut rig.notices, tokio::sync::mpsc::channel(1).1);
+    tokio::spawn(async move { while notices.recv().await.is_some() {} });
+}
+
+fn numbers_aside(rig: &Rig) -> Vec<String> {
+    let aside = rig.outgoing.asides(0, 10, 10_000).unwrap();
+    assert!(aside.iter().all(|aside| aside.reason.contains("each time it was sent alone")));
+    aside.iter().map(|aside| String::from_utf8(aside.record.payload.to_vec()).unwrap()).collect()
+}
+
 #[tokio::test]
-async fn a_message_that_the_remote_broker_cannot_stand_is_named() {
+async fn messages_that_the_remote_broker_never_takes_are_set_aside_and_hold_up_nothing() {
     let peer = Peer::new().await;
     let mut rig = Rig::start(&peer, &[]);
-    rig.put(1..=5, 1);
-    for _ in 0..3 {
+    listen(&mut rig);
+    rig.put(1..=40, 1);
+    let taken = fussy(peer, |number| [1, 17, 18, 40].contains(&number), |_| true);
+    // 40 is the last: nothing behind it shows that others pass.
+    super::until(|| taken.lock().unwrap().len() == 36).await;
+    super::until(|| rig.outgoing.stats().queued == 1).await;
+    // What comes later does, also where nobody would have to acknowledge it.
+    rig.put(41..=41, 0);
+    rig.put(42..=42, 1);
+    rig.drained().await;
+    let all: Vec<u32> = (1..=42).filter(|number| ![1, 17, 18, 40].contains(number)).collect();
+    assert_eq!(*taken.lock().unwrap(), all);
+    assert_eq!(numbers_aside(&rig), ["1", "17", "18", "40"]);
+    let counters = rig.bridge.counters(super::super::wall_ms());
+    assert_eq!((counters.set_aside, counters.forwarded, counters.dropped.0.len()), (4, 38, 0));
+    assert!(counters.last_error.is_some());
+}
+
+#[tokio::test]
+async fn a_remote_broker_that_takes_nothing_gets_everything_when_it_comes_to_itself() {
+    let peer = Peer::new().await;
+    let mut rig = Rig::start(&peer, &[]);
+    rig.put(1..=20, 1);
+    let mut named = false;
+    for _ in 0..5 {
         let mut conn = peer.log_in().await;
         rig.running(1).await;
-        conn.publishes(5).await;
+        conn.publishes(1).await;
         drop(conn);
-        assert!(!rig.fault(FaultCode::Tcp).await.contains("plant/sensors/a"));
+        named |= rig.fault(FaultCode::Tcp).await.contains("bytes on 'plant/sensors/a'");
     }
-    // From now on messages go one by one.
+    assert!(named, "the fault says which message it ends at");
+    listen(&mut rig);
+    let taken = fussy(peer, |_| false, |_| true);
+    rig.drained().await;
+    assert_eq!(*taken.lock().unwrap(), (1..=20).collect::<Vec<_>>());
+    assert_eq!(rig.outgoing.stats().aside, 0);
+}
+
+#[tokio::test]
+async fn one_that_is_never_acknowledged_is_set_aside_as_well() {
+    let peer = Peer::new().await;
+    let timing = Timing { acknowledge: Duration::from_millis(500), ..Timing::default() };
+    let mut rig = Rig::start_with(&peer, &[], timing, false);
+    listen(&mut rig);
+    rig.put(1..=4, 1);
+    fussy(peer, |_| false, |number| number != 2);
+    rig.drained().await;
+    assert_eq!(numbers_aside(&rig), ["2"]);
+}
+
+#[tokio::test]
+async fn another_login_is_another_chance() {
+    let peer = Peer::new().await;
+    let mut rig = Rig::start(&peer, &[]);
+    rig.put(1..=3, 1);
+    for _ in 0..6 {
+        let mut conn = peer.log_in().await;
+        rig.running(1).await;
+        conn.publishes(1).await;
+        drop(conn);
+        rig.fault(FaultCode::Tcp).await;
+    }
+    // The first is left out, and the next one tried in its place; then the password is another.
     let mut conn = peer.log_in().await;
-    rig.running(1).await;
-    conn.publishes(1).await;
-    drop(conn);
-    assert!(rig.fault(FaultCode::Tcp).await.contains("1 bytes on 'plant/sensors/a'"));
-    // As soon as it is taken, all is as before.
+    assert_eq!(conn.publishes(1).await[0].0, 2);
+    let (rule, _) = super::rule(&peer, &[]);
+    rig.bridge.reconfigure(Task { order: Order(2), rule, password: Some(Secret::new("q".to_owned())) });
     let mut conn = peer.log_in().await;
-    rig.running(1).await;
-    let sent = conn.publishes(1).await;
-    conn.puback(sent[0].1).await;
-    assert_eq!(conn.publishes(4).await.len(), 4);
+    assert_eq!(conn.publishes(3).await.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 3]);
 }
