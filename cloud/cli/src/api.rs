@@ -283,6 +283,26 @@ pub struct Summary {
     /// Epoch of another controller that leads on this broker.
     #[serde(default)]
     pub superseded_by: Option<u64>,
+    /// Logins that the controller's broker refused lately, the newest first; `None`: it is not known.
+    #[serde(default)]
+    pub refused_logins: Option<Vec<RefusedLogin>>,
+}
+
+/// A login that the controller's broker refused.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RefusedLogin {
+    /// Who it said it was.
+    pub name: String,
+    /// `wrong_credential`, `wrong_token`, `unknown_edge`, `two_names` or `no_credential`.
+    pub why: String,
+    /// How often.
+    pub times: u64,
+    /// When last.
+    #[serde(default)]
+    pub last: Option<String>,
+    /// From which address.
+    #[serde(default)]
+    pub from: String,
 }
 
 /// The broker between controller and gateways.

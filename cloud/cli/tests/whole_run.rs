@@ -244,6 +244,29 @@ fn for_programs_there_is_one_document_and_a_failure_is_a_problem() {
 }
 
 #[test]
+fn who_is_not_let_in_is_shown_to_operators() {
+    let world = World::start();
+    let mut log = String::new();
+    world.ok(&["edge", "create", "gateway-1"]);
+    let mut events = world.command(&["events", "-f"]);
+    let mut events =
+        events.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    world.until_watched(1);
+    world.knock("gateway-1");
+    let mut told = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(events.stdout.take().unwrap()), &mut told)
+        .unwrap();
+    assert!(told.contains("tries to log in as gateway-1 with a wrong credential"), "{told}");
+    world.interrupt(&events);
+    assert_eq!(events.wait().unwrap().code(), Some(130));
+    world.knock("gateway-9");
+    run!(world, log, "status");
+    run!(world, log, "doctor");
+    assert!(!log.contains("hunter2") && !told.contains("hunter2"), "{log}");
+    world.snapshot("not_let_in", &log);
+}
+
+#[test]
 fn where_all_targets_refuse_it_ends_as_one_refusal_does_and_says_what_to_do() {
     let world = World::start();
     let mut log = String::new();

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::auth::AdminAuth;
+use crate::auth::{AdminAuth, RefusedLogins};
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::run::CoreLink;
@@ -67,6 +67,7 @@ pub(crate) struct App {
     watchers: Arc<Semaphore>,
     exports: Arc<Semaphore>,
     broker: BrokerWatch,
+    refused: Option<Arc<RefusedLogins>>,
     broker_stats: Option<BrokerStats>,
     metrics: Metrics,
     limits: Arc<Limits>,
@@ -92,6 +93,8 @@ pub(crate) struct Parts {
     pub(crate) admin: AdminAuth,
     pub(crate) events: Arc<Events>,
     pub(crate) broker: BrokerWatch,
+    /// `None` where another broker lets the gateways in.
+    pub(crate) refused: Option<Arc<RefusedLogins>>,
     /// `None` where another broker carries the messages.
     pub(crate) broker_stats: Option<BrokerStats>,
     pub(crate) metrics: Metrics,
@@ -102,7 +105,8 @@ pub(crate) struct Parts {
 
 impl App {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { core, store, admin, events, broker, broker_stats, metrics, access, stopping } = parts;
+        let Parts { core, store, admin, events, broker, refused, broker_stats, metrics, access, stopping } =
+            parts;
         let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
         let exports = Arc::new(Semaphore::new(export::MAX_EXPORTS));
         let limits = Arc::new(Limits::new(access));
@@ -114,6 +118,7 @@ impl App {
             watchers,
             exports,
             broker,
+            refused,
             broker_stats,
             metrics,
             limits,

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{AdminAuth, Credentials, Token};
+use crate::auth::{AdminAuth, Credentials, RefusedLogins, Token};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::events::Events;
 use crate::http::{self, Access, App, Bounded, BrokerStats, Parts};
@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::settings::{Settings, StoreKind};
 use crate::store::{Measured, Memory, Sled, Store, StoreError};
 use crate::systems::{self, Changed, Commander, StateKeeper};
-use crate::transport::{BrokerWatch, Door, External, Outlet, Transport};
+use crate::transport::{Admission, BrokerWatch, Door, External, Outlet, Transport};
 
 mod clock;
 mod core_link;
@@ -165,14 +165,16 @@ pub async fn run(
     let alive = Alive(link.clone());
     let credentials = Arc::new(Credentials::default());
     let events = Arc::new(Events::new(controller.epoch()));
+    let refused = Arc::new(RefusedLogins::new(Arc::clone(&events)));
     let topics = Topics::new(account);
     let (commands, commands_in) = systems::intake();
     let (strays, strays_in) = systems::strays();
     let Carrier { transport, outlet, broker, broker_stats } = match &settings.broker {
         None => {
-            let (credentials, admin) = (Arc::clone(&credentials), admin.clone());
-            let door = Door::start(settings.mqtt, topics.clone(), link.clone(), credentials, admin, commands)
-                .await?;
+            let (credentials, admin, refused) =
+                (Arc::clone(&credentials), admin.clone(), Arc::clone(&refused));
+            let admission = Admission { credentials, admin, refused, clock };
+            let door = Door::start(settings.mqtt, topics.clone(), admission, link.clone(), commands).await?;
             Carrier {
                 outlet: door.outlet(),
                 broker: BrokerWatch::Embedded { at: door.local_addr(), health: door.health() },
@@ -201,6 +203,7 @@ pub async fn run(
         admin,
         events: Arc::clone(&events),
         broker: broker.clone(),
+        refused: settings.broker.is_none().then_some(refused),
         broker_stats,
         metrics: metrics.clone(),
         access: Access { rate: settings.http_rate, metrics_public: settings.metrics_public },

@@ -23,7 +23,7 @@ mod gate;
 mod nowhere;
 mod tap;
 
-pub(crate) use door::Door;
+pub(crate) use door::{Admission, Door};
 pub(crate) use external::{External, Lines};
 #[cfg(test)]
 pub(crate) use nowhere::Nowhere;

@@ -20,7 +20,7 @@ pub async fn status(session: &Session) -> Result<Exit, Failure> {
     let server = session.client.base();
     session.out.show(
         &summary,
-        |_| Ok(edges::status(&session.out, server, &shown, &troubled)),
+        |_| Ok(edges::status(&session.out, session.now, server, &shown, &troubled)),
         || vec![shown.indicator.clone()],
     )?;
     Ok(Exit::Done)

@@ -8,8 +8,8 @@ use tidegate_model::placement::IssueState;
 use super::rules::{Column, placements};
 use super::time::ago_or_dash;
 use super::words::{
-    count, held_cell, issue_counts, link_cell, pending_cell, pending_text, reason_text, run_counts,
-    unmanaged_run_cell,
+    count, held_cell, issue_counts, link_cell, pending_cell, pending_text, reason_text, refused_text,
+    run_counts, unmanaged_run_cell,
 };
 use super::{Out, finish, table};
 use crate::api::{Broker, Edge, Placement, Summary, Unmanaged};
@@ -122,7 +122,7 @@ fn unmanaged(out: &Out, now: Timestamp, rules: &[Unmanaged], wide: bool) -> Stri
 }
 
 /// Totals, and what is wrong.
-pub fn status(out: &Out, server: &str, summary: &Summary, troubled: &[Placement]) -> String {
+pub fn status(out: &Out, now: Timestamp, server: &str, summary: &Summary, troubled: &[Placement]) -> String {
     let online = summary.edges.get("online").copied().unwrap_or_default();
     let edges: u32 = summary.edges.values().sum();
     let state = if summary.tally.pending > 0 {
@@ -157,6 +157,18 @@ pub fn status(out: &Out, server: &str, summary: &Summary, troubled: &[Placement]
         format!("  issue     {}", issue_counts(&summary.tally)),
         format!("  run       {}", run_counts(&summary.tally)),
     ]);
+    let refused = summary.refused_logins.as_deref().unwrap_or_default();
+    if !refused.is_empty() {
+        let shown = refused.iter().take(MAX_TROUBLED).map(|refused| refused_text(now, refused));
+        lines.extend([
+            "".into(),
+            "Refused at the controller's broker (tidegate doctor says what to do):".into(),
+        ]);
+        lines.extend(shown.map(|text| format!("  {text}")));
+        if refused.len() > MAX_TROUBLED {
+            lines.push(format!("  and {} more", refused.len() - MAX_TROUBLED));
+        }
+    }
     if !troubled.is_empty() {
         lines.push(String::new());
         lines.push("Needs a look:".into());

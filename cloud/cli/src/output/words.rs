@@ -2,10 +2,12 @@
 //! colour; elsewhere the word stands alone.
 
 use comfy_table::{Cell, Color};
+use jiff::Timestamp;
 use tidegate_model::placement::{Action, IssueState, Link, RunState};
 
 use super::Out;
-use crate::api::{Placement, Reason, Tally, Unmanaged};
+use super::time::ago_or_dash;
+use crate::api::{Placement, Reason, RefusedLogin, Tally, Unmanaged};
 
 #[derive(Clone, Copy)]
 enum Mood {
@@ -171,6 +173,42 @@ pub fn reason_text(reason: &Reason) -> String {
             Some(why) => format!("{said}; {why}"),
             None => format!("{said}. Next: {next}"),
         },
+    }
+}
+
+/// A refused login on one line: who, why, how often, from where.
+pub fn refused_text(now: Timestamp, refused: &RefusedLogin) -> String {
+    let RefusedLogin { name, why, times, last, from } = refused;
+    let why = match why.as_str() {
+        "wrong_credential" => "with a wrong credential",
+        "wrong_token" => "with a wrong token",
+        "unknown_edge" => "and no edge has this name",
+        "two_names" => "under a client id that belongs to another name",
+        "no_credential" => "without a credential",
+        other => other,
+    };
+    let tries = if *times == 1 { "once".to_owned() } else { format!("{times} times") };
+    let last = ago_or_dash(now, last.as_deref());
+    format!("{from} tried to log in as {name} {why}, {tries}, last {last}")
+}
+
+/// What to do about a refused login.
+pub fn refused_next(refused: &RefusedLogin) -> String {
+    let name = &refused.name;
+    match refused.why.as_str() {
+        "wrong_credential" => format!(
+            "give the gateway at this address the credential of {name}, or a name of its own; a lost one: tidegate edge remove {name} --leave-running, then tidegate edge create {name}"
+        ),
+        "wrong_token" => "give it the token in admin.token in the controller's data directory".to_owned(),
+        "unknown_edge" => {
+            format!(
+                "tidegate edge create {name} makes it known; or correct the name in the gateway's settings"
+            )
+        }
+        "two_names" => {
+            "use one name in the gateway's settings: name and controller.username are the same".to_owned()
+        }
+        _ => "put the credential into the gateway's settings (controller.password)".to_owned(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a transcript is made in: a directory, a controller, an agent, a remote broker; and what is replaced in it.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -205,6 +205,25 @@ impl World {
         self.until("the agent is online", || self.ok(&["edge", "list", "-o", "json"]).contains("\"online\""));
     }
 
+    /// Tries to log in at the controller's broker as a gateway, with a credential that is wrong.
+    pub fn knock(&self, name: &str) {
+        let mqtt: SocketAddr = self.controller.as_ref().unwrap().mqtt.parse().unwrap();
+        let text = |text: &str| {
+            let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+            [&length, text.as_bytes()].concat()
+        };
+        // MQTT 3.1.1, section 3.1: user name, password, clean session; keep-alive of a minute.
+        let head = [text("MQTT"), vec![4, 0xc2, 0, 60]].concat();
+        let id = format!("tidegate.default.{name}");
+        let body = [head, text(&id), text(name), text("tge_hunter2")].concat();
+        let packet = [vec![0x10, u8::try_from(body.len()).unwrap()], body].concat();
+        let mut stream = std::net::TcpStream::connect(mqtt).unwrap();
+        stream.write_all(&packet).unwrap();
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, [0x20, 2, 0, 4], "bad user name or password");
+    }
+
     /// Stops the agent, and waits until the controller knows.
     pub fn agent_stops(&mut self) {
         let (stop, running) = self.agent.take().unwrap();
@@ -284,7 +303,7 @@ const FILTERS: [(&str, &str); 17] = [
     (r"(etag: '?\d+)-[0-9a-f]{8}", "$1-[DIGEST]"),
     (r"\b\d+ (s|min) ago\b", "[AGO]"),
     (r"\(now,", "([AGO],"),
-    (r"seen now\b", "seen [AGO]"),
+    (r"(seen|last) now\b", "$1 [AGO]"),
     (r"(?m)  now( {2,}|$)", "  [AGO]$1"),
     (r"127\.0\.0\.1:\d{4,5}", "127.0.0.1:[PORT]"),
     (r"port \d+ is open", "port [PORT] is open"),

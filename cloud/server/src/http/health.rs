@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::params::Params;
 use super::problem::Problem;
+use crate::auth::RefusedLogin;
 use crate::transport::BrokerView;
 
 /// How long the loop, or the store, may take to say that it is there.
@@ -23,6 +24,10 @@ pub(super) struct SummaryAndBroker {
     totals: tidegate_cloud_core::Summary,
     /// The broker that carries the messages.
     broker: BrokerView,
+    /// Logins that the controller's own broker refused within the last hour, the newest first, at most 32; absent where another
+    /// broker lets the gateways in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused_logins: Option<Vec<RefusedLogin>>,
 }
 
 /// The process works.
@@ -50,8 +55,10 @@ pub(super) struct Ready {
 )]
 pub(super) async fn summary(State(app): State<App>, params: Params) -> Result<Response, Problem> {
     params.finish()?;
-    let totals = app.core.read(|core, now| core.summary(now)).await?;
-    Ok(Json(SummaryAndBroker { totals, broker: app.broker.view() }).into_response())
+    let (totals, now) = app.core.read(|core, now| (core.summary(now), now)).await?;
+    let refused_logins = app.refused.as_ref().map(|refused| refused.view(now));
+    let broker = app.broker.view();
+    Ok(Json(SummaryAndBroker { totals, broker, refused_logins }).into_response())
 }
 
 /// `GET /healthz`: the loop answers.

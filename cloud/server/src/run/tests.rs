@@ -5,5 +5,6 @@ mod external;
 mod failing;
 mod journey;
 mod limits;
+mod refused;
 mod starting;
 mod world;

@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use super::gate::EdgeGate;
 use super::tap::EdgeTap;
 use super::{Outlet, Publication, Transport};
-use crate::auth::{AdminAuth, Credentials};
-use crate::run::CoreLink;
+use crate::auth::{AdminAuth, Credentials, RefusedLogins};
+use crate::run::{Clock, CoreLink};
 use crate::systems::Intake;
 
 /// Edges and onlookers that are connected at the same time at the most. What the system allows in open files may be less.
@@ -44,6 +44,14 @@ const LAST_PUBLISH: Duration = Duration::from_millis(5);
 /// Exit code of a process that was stuck (EX_SOFTWARE).
 const STUCK_EXIT: i32 = 70;
 
+/// What the gate asks of who wants in.
+pub(crate) struct Admission {
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) admin: AdminAuth,
+    pub(crate) refused: Arc<RefusedLogins>,
+    pub(crate) clock: Clock,
+}
+
 /// The embedded broker, with our gate and tap.
 pub(crate) struct Door {
     broker: Arc<Broker>,
@@ -56,9 +64,8 @@ impl Door {
     pub(crate) async fn start(
         listen: SocketAddr,
         topics: Topics,
+        admission: Admission,
         core: CoreLink,
-        credentials: Arc<Credentials>,
-        admin: AdminAuth,
         commands: Intake,
     ) -> Result<Self, StartError> {
         let mut config = BrokerConfig::new(listen);
@@ -70,7 +77,7 @@ impl Door {
             max_retained_bytes: MAX_RETAINED_BYTES,
             ..Limits::default()
         };
-        let gate = EdgeGate { topics: topics.clone(), core: core.clone(), credentials, admin };
+        let gate = EdgeGate { topics: topics.clone(), core: core.clone(), admission };
         let tap = EdgeTap::new(topics.clone(), core, commands);
         let ended = Arc::new(AtomicBool::new(false));
         let watcher = Watch { ended: Arc::clone(&ended) };

@@ -1,11 +1,12 @@
 //! What is checked of edges and placements.
 
+use jiff::Timestamp;
 use tidegate_model::doctor::{Check, named};
 use tidegate_model::placement::{IssueState, Link, RunState};
 
-use crate::api::{self, Edge, Placement};
+use crate::api::{self, Edge, Placement, RefusedLogin, Summary};
 use crate::client::{Client, ClientError};
-use crate::output::words::{count, reason_text};
+use crate::output::words::{count, reason_text, refused_next, refused_text};
 
 /// Names that one line tells at the most.
 const NAMED: usize = 5;
@@ -21,11 +22,28 @@ async fn look(client: &Client, checks: &mut Vec<Check>) -> Result<(), ClientErro
     let edges: api::List<Edge> = api::read(&client.list("/edges", &[]).await?)?;
     let placements: api::List<Placement> = api::read(&client.list("/placements", &[]).await?)?;
     links(&edges.items, checks);
+    let summary: Summary = api::read(&client.get("/summary").await?.body)?;
+    logins(summary.refused_logins.as_deref(), Timestamp::now(), checks);
     held(&edges.items, checks);
     let held: Vec<&str> =
         edges.items.iter().filter(|edge| edge.held.is_some()).map(|edge| edge.id.as_str()).collect();
     pending(&placements.items, &held, checks);
     Ok(())
+}
+
+/// Who was not let in at the controller's broker; `None`: another broker lets the gateways in, or the server is older.
+pub(super) fn logins(refused: Option<&[RefusedLogin]>, now: Timestamp, checks: &mut Vec<Check>) {
+    let Some(refused) = refused else { return };
+    for login in refused.iter().take(NAMED) {
+        checks.push(Check::warn("logins", refused_text(now, login), refused_next(login)));
+    }
+    if refused.len() > NAMED {
+        let why = format!("{} more were refused", refused.len() - NAMED);
+        checks.push(Check::warn("logins", why, "tidegate status -o json lists them (refused_logins)"));
+    }
+    if refused.is_empty() {
+        checks.push(Check::ok("logins", "none was refused within the last hour"));
+    }
 }
 
 /// Edges on which actions are held.

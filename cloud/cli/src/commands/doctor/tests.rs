@@ -367,3 +367,28 @@ fn placements_that_failed_have_a_fault_or_wait() {
         (Outcome::Warn, "messages are set aside that the broker does not take: g/gw-1 (2)")
     );
 }
+
+#[test]
+fn who_was_refused_is_told_with_what_to_do() {
+    let now = jiff::Timestamp::from_second(1_000).unwrap();
+    let refused = |names: &[&str], why: &str| -> Vec<api::RefusedLogin> {
+        let one = |name| json!({ "name": name, "why": why, "times": 12, "last": "1970-01-01T00:16:30Z", "from": "10.0.0.5" });
+        names.iter().map(|name| serde_json::from_value(one(name)).unwrap()).collect()
+    };
+    let checked = |refused: Option<&[api::RefusedLogin]>| {
+        let mut checks = Vec::new();
+        fleet::logins(refused, now, &mut checks);
+        checks
+    };
+    assert!(checked(None).is_empty());
+    assert_eq!(one(&checked(Some(&[])), "logins").0, Outcome::Ok);
+    let (result, why, fix) = one(&checked(Some(&refused(&["gw-7"], "wrong_credential"))), "logins");
+    assert_eq!(result, Outcome::Warn);
+    assert_eq!(why, "10.0.0.5 tried to log in as gw-7 with a wrong credential, 12 times, last 10 s ago");
+    assert!(fix.contains("give the gateway at this address the credential of gw-7"), "{fix}");
+    for why in ["wrong_token", "unknown_edge", "two_names", "no_credential", "of_a_newer_server"] {
+        one(&checked(Some(&refused(&["gw-7"], why))), "logins");
+    }
+    let many = checked(Some(&refused(&["a", "b", "c", "d", "e", "f", "g"], "unknown_edge")));
+    assert_eq!((many.len(), many[5].why.as_str()), (6, "2 more were refused"));
+}

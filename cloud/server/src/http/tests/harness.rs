@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::auth::{AdminAuth, Credentials};
+use crate::auth::{AdminAuth, Credentials, RefusedLogins};
 use crate::data_dir::DataDir;
 use crate::events::Events;
 use crate::http::{Access, App, Parts, router};
@@ -94,6 +94,7 @@ impl Api {
             admin,
             events: Arc::clone(&events),
             broker,
+            refused: Some(Arc::new(RefusedLogins::new(Arc::clone(&events)))),
             broker_stats: None,
             metrics: metrics.clone(),
             access: Access { rate: 0, metrics_public: false },
