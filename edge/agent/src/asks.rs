@@ -4,7 +4,8 @@ use tidegate_edge_core::{Input, LocalAnswer, LocalRefusal, ReplyId};
 use tidegate_model::ids::RuleName;
 use tokio::sync::oneshot;
 
-use crate::control::{Ask, Reply, Rules, Status};
+use crate::control::{Ask, Queues, Reply, Rules, Status};
+use crate::queues::Direction;
 use crate::run::Gateway;
 
 impl Gateway {
@@ -23,6 +24,10 @@ impl Gateway {
                 Some(rule) => self.decided(reply, |reply| Input::Local { rule, action, reply }),
                 None => unknown(reply),
             },
+            Ask::Queues { rule, reply } => {
+                let _ = reply.send(self.queues_of(&rule));
+                Vec::new()
+            }
             Ask::Apply { rule, reply } => self.decided(reply, |reply| Input::ApplyRule { rule, reply }),
             Ask::Remove { rule, discard, reply } => match self.agent.rule_named(&rule) {
                 Some(rule) => self.decided(reply, |reply| Input::RemoveRule { rule, discard, reply }),
@@ -66,6 +71,16 @@ impl Gateway {
         let mut names: Vec<_> = full.map(|rule| rule.name).collect();
         names.sort();
         names
+    }
+
+    /// The queues of a rule, by name or id; `None`: there is no such rule.
+    fn queues_of(&self, rule: &str) -> Option<Queues> {
+        let id = self.agent.rule_named(rule)?;
+        let name = self.agent.rules().find(|view| view.rule == id)?.name.to_string();
+        let queues = self.bridges.queues(id).map_or_else(Vec::new, |(outgoing, incoming)| {
+            vec![(Direction::Forwards, outgoing), (Direction::Subscriptions, incoming)]
+        });
+        Some(Queues { name, queues })
     }
 
     fn rules(&self) -> Rules {

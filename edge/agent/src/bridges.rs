@@ -21,6 +21,7 @@ use crate::bridge::{
 use crate::clock;
 use crate::intake::Intake;
 use crate::local::{BrokerSlot, RuleSink};
+use crate::queues::{Direction, at_rest};
 
 /// The broker on the local side.
 pub(crate) enum LocalBroker {
@@ -86,6 +87,7 @@ impl Bridges {
         self.link(rule).await;
         let Some(entry) = self.rules.get_mut(&rule) else { return };
         entry.name = Some(config.name.clone());
+        at_rest::note_name(&self.dir, rule, config.name.as_str());
         entry.outgoing.reconfigure(queue_config(&config.queue));
         entry.incoming.reconfigure(queue_config(&config.queue));
         match (&self.local, &entry.link) {
@@ -124,6 +126,7 @@ impl Bridges {
         self.link(rule).await;
         let entry = self.rules.get_mut(&rule)?;
         entry.name = Some(config.name.clone());
+        at_rest::note_name(&self.dir, rule, config.name.as_str());
         // The remote broker must not see both: they bear the same client id.
         if let Some(ending) = entry.ending.take() {
             let _ = ending.await;
@@ -206,9 +209,10 @@ impl Bridges {
                 entry.outgoing.close();
                 entry.incoming.close();
             }
-            for queue in [queue_dir(&dir, Direction::Outgoing), queue_dir(&dir, Direction::Incoming)] {
+            for queue in [queue_dir(&dir, Direction::Forwards), queue_dir(&dir, Direction::Subscriptions)] {
                 Queue::destroy(&queue)?;
             }
+            at_rest::forget_name(&dir);
             match std::fs::remove_dir(&dir) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     Err(QueueError::Io { dir, doing: "remove the directory", source: e })
@@ -237,7 +241,7 @@ impl Bridges {
             ..QueueConfig::default()
         };
         for rule in rules {
-            if queue_dir(&self.dir.join(rule.to_string()), Direction::Outgoing).is_dir()
+            if queue_dir(&self.dir.join(rule.to_string()), Direction::Forwards).is_dir()
                 && let Err(error) = self.entry(rule, unbounded.clone()).await
             {
                 tracing::error!(rule.id = %rule, %error, "the queue of a rule that does not run cannot be read");
@@ -281,6 +285,19 @@ impl Bridges {
         }
         counters.last_error = counters.last_error.or(last_error);
         Some(counters)
+    }
+
+    /// The queues of a rule, the outgoing one first; `None`: it has none.
+    pub fn queues(&self, rule: RuleId) -> Option<(Queue, Queue)> {
+        let entry = self.rules.get(&rule)?;
+        // Where nobody reads, nothing is on its way.
+        if entry.bridge.is_none() {
+            entry.outgoing.rewind(0);
+            if entry.link.is_none() {
+                entry.incoming.rewind(0);
+            }
+        }
+        Some((entry.outgoing.clone(), entry.incoming.clone()))
     }
 
     /// Whether the queues of a rule are full and make whoever sends wait.
@@ -342,7 +359,7 @@ impl Bridges {
             let dir = self.dir.join(rule.to_string());
             let opened = tokio::task::spawn_blocking(move || {
                 let open = |direction| open_queue(&queue_dir(&dir, direction), config.clone());
-                Ok((open(Direction::Outgoing)?, open(Direction::Incoming)?))
+                Ok((open(Direction::Forwards)?, open(Direction::Subscriptions)?))
             });
             let ((outgoing, held), (incoming, _)) = opened.await.unwrap_or_else(|error| {
                 let dir = self.dir.join(rule.to_string());
@@ -412,17 +429,8 @@ impl Entry {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Direction {
-    Outgoing,
-    Incoming,
-}
-
 fn queue_dir(rule: &Path, direction: Direction) -> PathBuf {
-    rule.join(match direction {
-        Direction::Outgoing => "out",
-        Direction::Incoming => "in",
-    })
+    rule.join(direction.folder())
 }
 
 /// The queue, and the sources of its newest records.

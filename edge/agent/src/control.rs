@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidegate_edge_core::{Drops, FileTrouble, LinkView, LocalAction, LocalAnswer, RuleView, SiteRule};
+use tidegate_edge_queue::Queue;
 use tidegate_model::code::Code;
 use tidegate_model::ids::{EdgeId, RuleName, SessionId};
 use tidegate_model::limits::MAX_RULE_TEXT_BYTES;
@@ -19,7 +20,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::rules_dir;
+use crate::queues::{self, Direction, Dropped, Page, Picture, Selection};
+use crate::{clock, rules_dir};
 
 /// Longest line of a request, in bytes: a rule's text as a JSON string, in which a line break takes two bytes.
 const MAX_REQUEST_BYTES: u64 = 2 * MAX_RULE_TEXT_BYTES as u64 + 8 * 1024;
@@ -68,6 +70,42 @@ pub enum Request {
         /// Also if messages wait in its queue.
         discard: bool,
     },
+    /// What is in the queues of a rule, by name or id.
+    QueueShow {
+        /// Which.
+        rule: String,
+        /// Most messages of each.
+        count: usize,
+        /// With the beginning of their payloads.
+        payload: bool,
+    },
+    /// A page of the messages of a rule, by name or id.
+    QueueRead {
+        /// Which.
+        rule: String,
+        /// Which way they go.
+        direction: Direction,
+        /// Those that lie aside.
+        aside: bool,
+        /// From this offset on.
+        from: u64,
+    },
+    /// Give up messages of a rule, by name or id.
+    QueueDrop {
+        /// Which.
+        rule: String,
+        /// Which messages.
+        selection: Selection,
+    },
+}
+
+/// The queues of a rule.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    /// The rule's name.
+    pub name: String,
+    /// Each direction's, where there is one.
+    pub queues: Vec<(Direction, Queue)>,
 }
 
 /// A text that may be secret: `Debug` shows nothing of it.
@@ -150,6 +188,12 @@ pub enum Answer {
         /// Whether anything changed.
         changed: bool,
     },
+    /// To [`Request::QueueShow`].
+    Queue(Picture),
+    /// To [`Request::QueueRead`].
+    Messages(Page),
+    /// To [`Request::QueueDrop`].
+    Dropped(Dropped),
     /// It is not possible.
     Error {
         /// For programs.
@@ -164,6 +208,7 @@ pub enum Answer {
 pub(crate) enum Ask {
     Status(oneshot::Sender<Reply>),
     Rules(oneshot::Sender<Reply>),
+    Queues { rule: String, reply: oneshot::Sender<Option<Queues>> },
     Act { rule: String, action: LocalAction, reply: oneshot::Sender<Reply> },
     Apply { rule: Box<SiteRule>, reply: oneshot::Sender<Reply> },
     Remove { rule: String, discard: bool, reply: oneshot::Sender<Reply> },
@@ -267,6 +312,70 @@ async fn serve(stream: UnixStream, asks: &mpsc::Sender<Ask>) -> std::io::Result<
     }
 }
 
+/// Hands the loop a question and waits for the answer; `None`: it came too late.
+async fn put<T>(asks: &mpsc::Sender<Ask>, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    tokio::time::timeout(PATIENCE, asks.send(ask(reply))).await.ok()?.ok()?;
+    tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+}
+
+fn busy() -> Answer {
+    Answer::Error { code: Code::Busy, detail: "the agent did not answer in time; try again".to_owned() }
+}
+
+/// Asks for the queues of a rule, and does something with them that may take its time.
+async fn with_queues(
+    rule: String,
+    asks: &mpsc::Sender<Ask>,
+    work: impl FnOnce(Queues) -> Result<Answer, String> + Send + 'static,
+) -> Answer {
+    let named = rule.clone();
+    match put(asks, |reply| Ask::Queues { rule, reply }).await {
+        None => busy(),
+        Some(None) => {
+            let detail = format!("there is no rule '{named}' here; 'tidegate-edge rules' lists them");
+            Answer::Error { code: Code::UnknownRule, detail }
+        }
+        Some(Some(found)) => {
+            let done = tokio::task::spawn_blocking(move || work(found)).await;
+            done.unwrap_or_else(|error| Err(error.to_string())).unwrap_or_else(|detail| Answer::Error {
+                code: Code::NoSpace,
+                detail: format!("the disk does not let it: {detail}"),
+            })
+        }
+    }
+}
+
+fn show(found: &Queues, count: usize, payload: bool) -> Result<Answer, String> {
+    let now_ms = clock::wall().0;
+    let all = found.queues.iter().map(|(direction, queue)| {
+        queues::picture(*direction, &queue.view(), count, payload, now_ms).map_err(|error| words(&error))
+    });
+    Ok(Answer::Queue(Picture { rule: found.name.clone(), directions: all.collect::<Result<_, _>>()? }))
+}
+
+fn read(found: &Queues, direction: Direction, aside: bool, from: u64) -> Result<Answer, String> {
+    let queue = found.queues.iter().find(|(one, _)| *one == direction);
+    let page = queue.map(|(_, queue)| queues::page(direction, &queue.view(), aside, from));
+    let page = page.transpose().map_err(|error| words(&error))?;
+    Ok(Answer::Messages(page.unwrap_or(Page { lines: Vec::new(), next: None })))
+}
+
+fn drop_messages(found: &Queues, selection: &Selection) -> Result<Answer, String> {
+    let mut all = Dropped::default();
+    for (direction, queue) in &found.queues {
+        if selection.direction.is_none_or(|wanted| wanted == *direction) {
+            all = all + queues::drop_from(queue, selection).map_err(|error| words(&error))?;
+        }
+    }
+    tracing::warn!(rule.name = found.name, messages = all.dropped, "messages are dropped by hand");
+    Ok(Answer::Dropped(all))
+}
+
+fn words(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
 async fn ask(request: Request, asks: &mpsc::Sender<Ask>) -> Answer {
     let (reply, answer) = oneshot::channel();
     let ask = match request {
@@ -279,10 +388,15 @@ async fn ask(request: Request, asks: &mpsc::Sender<Ask>) -> Answer {
             Err(detail) => return Answer::Error { code: Code::InvalidConfig, detail },
         },
         Request::Remove { rule, discard } => Ask::Remove { rule, discard, reply },
-    };
-    let busy = || Answer::Error {
-        code: Code::Busy,
-        detail: "the agent did not answer in time; try again".to_owned(),
+        Request::QueueShow { rule, count, payload } => {
+            return with_queues(rule, asks, move |found| show(&found, count, payload)).await;
+        }
+        Request::QueueRead { rule, direction, aside, from } => {
+            return with_queues(rule, asks, move |found| read(&found, direction, aside, from)).await;
+        }
+        Request::QueueDrop { rule, selection } => {
+            return with_queues(rule, asks, move |found| drop_messages(&found, &selection)).await;
+        }
     };
     if tokio::time::timeout(PATIENCE, asks.send(ask)).await.is_err() {
         return busy();

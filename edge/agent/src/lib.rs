@@ -22,6 +22,7 @@ mod intake;
 mod local;
 mod metrics;
 mod pulse;
+pub mod queues;
 mod rules_dir;
 mod run;
 pub mod settings;

@@ -35,6 +35,11 @@ const MAX_CLOUD_EVENTS: usize = 64;
 /// Local requests that wait for the loop.
 const MAX_ASKS: usize = 16;
 
+/// Where the queues of all rules are.
+pub(crate) fn queues_dir(data_dir: &std::path::Path) -> std::path::PathBuf {
+    data_dir.join("queues")
+}
+
 impl Gateway {
     /// Opens store, queues, bridges and local broker: devices can connect when it returns, and every rule that should
     /// run was started from disk.
@@ -75,7 +80,7 @@ impl Gateway {
         let (notice_sender, notices) = mpsc::channel(MAX_NOTICES);
         let cancel = CancellationToken::new();
         let local = local_broker(&config, &intake, &slot, &cancel)?;
-        let mut bridges = Bridges::new(config.data_dir.join("queues"), local, notice_sender, cancel);
+        let mut bridges = Bridges::new(queues_dir(&config.data_dir), local, notice_sender, cancel);
         // Queues and taps stand before the first device can connect.
         let Output { writes, effects } = agent.handle(clock.now(), Input::Boot);
         store.commit(writes).await?;

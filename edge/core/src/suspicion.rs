@@ -76,6 +76,11 @@ impl Suspicion {
         self.left_out.last().map(|last| last + 1)
     }
 
+    /// The oldest of those that are left out.
+    pub fn oldest(&self) -> Option<u64> {
+        self.left_out.first().copied()
+    }
+
     /// The other side ended the connection while the records from `first` to `last` waited for an acknowledgement; `what` is
     /// topic and size of the first, if it was alone.
     pub fn ended(&mut self, first: u64, last: u64, what: Option<(&str, usize)>, now: Monotonic) -> Next {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::{
     config::{QueueConfig, WhenFull},
+    holes::{MAX_HOLES, Run},
     record::Stored,
     recover::Recovered,
     segment::Segment,
@@ -229,6 +230,63 @@ impl Catalog {
             .sum()
     }
 
+    /// The runs of missing records that are not released yet.
+    pub(crate) fn gaps(&self) -> Vec<Run> {
+        let all = self.segments.iter().flat_map(|segment| segment.gaps());
+        all.filter(|(_, last)| *last > self.cursor).copied().collect()
+    }
+
+    /// Drops the records of a run, from this offset on. Returns how many there were; `None`: there are too many holes.
+    pub(crate) fn drop_run(&mut self, (first, last): Run, from: u64) -> Option<u64> {
+        let (first, last) = (first.max(from), last.min(self.next - 1));
+        if first > last {
+            return Some(0);
+        }
+        if self.segments.iter().map(|segment| segment.gaps().len()).sum::<usize>() >= MAX_HOLES {
+            return None;
+        }
+        let mut dropped = 0;
+        for segment in &mut self.segments {
+            let (first, last) = (first.max(segment.base), last.min(segment.last));
+            if first <= last {
+                dropped += segment.note_gap(first, last);
+            }
+        }
+        self.tail.forget_run((first, last));
+        Some(dropped)
+    }
+
+    /// The readable records of a run.
+    pub(crate) fn count(&self, first: u64, last: u64) -> u64 {
+        let from = self.segments.partition_point(|segment| segment.last < first);
+        self.segments
+            .range(from..)
+            .take_while(|segment| segment.base <= last)
+            .map(|segment| segment.count(first, last))
+            .sum()
+    }
+
+    /// Leaves out the records of a segment that were dropped by hand.
+    pub(crate) fn without_gaps(&self, base: u64, records: &mut Vec<Stored>) {
+        if let Ok(at) = self.segments.binary_search_by_key(&base, |segment| segment.base)
+            && !self.segments[at].gaps().is_empty()
+        {
+            records.retain(|stored| self.segments[at].gap_end(stored.offset).is_none());
+        }
+    }
+
+    /// Where nothing is to be sent the cursor goes on by itself: the space becomes free.
+    pub(crate) fn skip_gaps(&mut self) {
+        loop {
+            let at = self.segments.partition_point(|segment| segment.last <= self.cursor);
+            let Some(end) = self.segments.get(at).and_then(|segment| segment.gap_end(self.cursor + 1)) else {
+                return;
+            };
+            self.cursor = end;
+            self.tail.forget(end);
+        }
+    }
+
     /// Moves the cursor forward; returns how many readable records it passed.
     fn advance(&mut self, to: u64) -> u64 {
         if to <= self.cursor {
@@ -237,15 +295,7 @@ impl Catalog {
         let passed = self.count(self.cursor + 1, to);
         self.cursor = to;
         self.tail.forget(to);
+        self.skip_gaps();
         passed
-    }
-
-    fn count(&self, first: u64, last: u64) -> u64 {
-        let from = self.segments.partition_point(|segment| segment.last < first);
-        self.segments
-            .range(from..)
-            .take_while(|segment| segment.base <= last)
-            .map(|segment| segment.count(first, last))
-            .sum()
     }
 }

@@ -63,20 +63,36 @@ impl Core {
         config: QueueConfig,
         now_ms: i64,
     ) -> Result<(Core, Writer, Recovery), QueueError> {
+        Core::open_as(disk, dir, config, now_ms, false)
+    }
+
+    /// The same; `only_reads`: nothing is mended, for a disk that cannot be written.
+    pub(crate) fn open_as(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        config: QueueConfig,
+        now_ms: i64,
+        only_reads: bool,
+    ) -> Result<(Core, Writer, Recovery), QueueError> {
         let io = |doing| move |source| QueueError::Io { dir: dir.to_owned(), doing, source };
         let lock = disk
             .lock()
             .map_err(io("take the lock"))?
             .ok_or_else(|| QueueError::Locked { dir: dir.to_owned() })?;
         let (cursor, released) = Cursor::open(&*disk);
-        let recovered = recover(&*disk, released).map_err(io("read the segments"))?;
+        let recovered = recover(&*disk, released, only_reads).map_err(io("read the segments"))?;
         let recovery = recovered.recovery.clone();
-        let (asides, lost) = recover_asides(&*disk, recovered.cursor).map_err(io("read what lies aside"))?;
+        let (asides, lost) =
+            recover_asides(&*disk, recovered.cursor, only_reads).map_err(io("read what lies aside"))?;
+        let (holes_number, in_hand) = (recovered.holes_number, recovered.cursor);
         let mut catalog = Catalog::new(config, recovered);
         catalog.dropped.aside += lost;
+        catalog.skip_gaps();
         let state = State {
             catalog,
             asides,
+            holes_number,
+            in_hand,
             jobs: VecDeque::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -132,6 +148,17 @@ impl Core {
         let mut state = self.state();
         state.catalog.release(offset);
         self.signal(state);
+    }
+
+    /// The reader begins anew at this offset.
+    pub(crate) fn rewind(&self, offset: u64) {
+        self.state().in_hand = offset.saturating_sub(1);
+    }
+
+    /// The first offset that is not released, and the next to be given out.
+    pub(crate) fn bounds(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.catalog.cursor() + 1, state.catalog.next())
     }
 
     pub(crate) fn expire(&self, now_ms: i64) {
@@ -192,34 +219,68 @@ impl Core {
         max_records: usize,
         max_bytes: usize,
     ) -> Option<Vec<Stored>> {
-        match self.state().catalog.look(offset, max_records.max(1), max_bytes) {
-            Look::Here(found) => Some(found),
+        let mut state = self.state();
+        match state.catalog.look(offset, max_records.max(1), max_bytes) {
+            Look::Here(found) => {
+                state.hand_out(&found);
+                Some(found)
+            }
             Look::OnDisk(_) => None,
         }
     }
 
+    /// Records for the reader, who has them in its hands from now on.
     pub(crate) fn read_from(
+        &self,
+        offset: u64,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Stored>, ReadError> {
+        self.read(offset, max_records, max_bytes, State::hand_out)
+    }
+
+    /// Records for somebody else.
+    pub(crate) fn look_from(
+        &self,
+        offset: u64,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Stored>, ReadError> {
+        self.read(offset, max_records, max_bytes, |_, _| {})
+    }
+
+    fn read(
         &self,
         mut offset: u64,
         max_records: usize,
         max_bytes: usize,
+        note: fn(&mut State, &[Stored]),
     ) -> Result<Vec<Stored>, ReadError> {
         loop {
-            let plan = match self.state().catalog.look(offset, max_records.max(1), max_bytes) {
-                Look::Here(found) => return Ok(found),
-                Look::OnDisk(plan) => plan,
+            let plan = {
+                let mut state = self.state();
+                match state.catalog.look(offset, max_records.max(1), max_bytes) {
+                    Look::Here(found) => {
+                        note(&mut state, &found);
+                        return Ok(found);
+                    }
+                    Look::OnDisk(plan) => plan,
+                }
             };
             let found = self.reader.read(plan, max_records.max(1), max_bytes);
             let mut state = self.state();
             match found {
-                Ok(Scan { records, gaps, .. }) => {
+                Ok(Scan { mut records, gaps, .. }) => {
                     for (first, last) in gaps {
                         state.catalog.unreadable(plan.base, first, last);
                     }
+                    // Nothing readable up to the end of this segment, or nothing that is wanted so far.
+                    offset = records.last().map_or(plan.last, |stored| stored.offset) + 1;
+                    state.catalog.without_gaps(plan.base, &mut records);
                     if !records.is_empty() {
+                        note(&mut state, &records);
                         return Ok(records);
                     }
-                    offset = plan.last + 1; // nothing readable up to the end of this segment
                 }
                 Err(source) if state.catalog.has_segment(plan.base) => {
                     return Err(ReadError { segment: segment::name(plan.base), source });
@@ -250,7 +311,7 @@ impl Core {
         reason: String,
         since_ms: i64,
     ) -> Result<Option<Record>, AsideError> {
-        let found = self.read_from(offset, 1, 1).map_err(AsideError::Read)?;
+        let found = self.look_from(offset, 1, 1).map_err(AsideError::Read)?;
         let Some(stored) = found.into_iter().next().filter(|stored| stored.offset == offset) else {
             return Ok(None);
         };
@@ -449,7 +510,7 @@ impl Core {
         };
         loop {
             let from = self.state().catalog.cursor() + 1;
-            let found = match self.read_from(from, EXPIRE_CHUNK, READ_CHUNK as usize) {
+            let found = match self.look_from(from, EXPIRE_CHUNK, READ_CHUNK as usize) {
                 Ok(found) => found,
                 Err(error) => {
                     tracing::warn!(line.kind = "queue-disk", %error, "cannot look for expired messages");
@@ -462,7 +523,7 @@ impl Core {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -475,7 +536,7 @@ impl Core {
 
 /// What lies aside, and how many of them are lost because their files are damaged. One whose record still stands in the line
 /// was never finished: nothing is lost by it.
-fn recover_asides(disk: &dyn Disk, cursor: u64) -> io::Result<(Asides, u64)> {
+fn recover_asides(disk: &dyn Disk, cursor: u64, only_reads: bool) -> io::Result<(Asides, u64)> {
     let (asides, bad) = Asides::recover(disk, cursor)?;
     let mut lost = 0;
     for (name, is_lost) in bad {
@@ -486,7 +547,9 @@ fn recover_asides(disk: &dyn Disk, cursor: u64) -> io::Result<(Asides, u64)> {
             "the file of a message that was set aside is damaged or not whole; it is removed"
         );
         lost += u64::from(is_lost);
-        disk.remove(&name)?;
+        if !only_reads {
+            disk.remove(&name)?;
+        }
     }
     Ok((asides, lost))
 }

@@ -1,6 +1,7 @@
 //! The operating system as the queue sees it: the files of one directory.
 //!
-//! Two implementations: [`OsDisk`] here, and the tests' disk, which forgets what was not synced and fails on demand.
+//! Implementations: [`OsDisk`] and [`ReadOnlyDisk`] here, and the tests' disk, which forgets what was not synced and fails
+//! on demand.
 
 use std::{
     any::Any,
@@ -138,6 +139,47 @@ impl DiskFile for File {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.set_len(len)
+    }
+}
+
+/// A directory that is only looked at: whatever would change it fails.
+pub(crate) struct ReadOnlyDisk(OsDisk);
+
+impl ReadOnlyDisk {
+    pub(crate) fn new(dir: &Path) -> ReadOnlyDisk {
+        ReadOnlyDisk(OsDisk::existing(dir))
+    }
+}
+
+impl Disk for ReadOnlyDisk {
+    /// Shared with others who look.
+    fn lock(&self) -> io::Result<Option<Box<dyn Any + Send>>> {
+        let file = File::open(self.0.dir.join("lock"))?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+
+    fn create(&self, _name: &str, _len: u64) -> io::Result<Box<dyn DiskFile>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(File::open(self.0.dir.join(name))?))
+    }
+
+    fn remove(&self, _name: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 }
 

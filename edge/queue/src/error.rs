@@ -59,6 +59,20 @@ pub enum AsideError {
     Closed,
 }
 
+/// Records could not be dropped by hand.
+#[derive(Debug, thiserror::Error)]
+pub enum DropError {
+    /// A file could not be read or deleted.
+    #[error("cannot look for the messages to drop: {0}")]
+    Read(#[source] ReadError),
+    /// That they are dropped could not be written.
+    #[error("cannot write down what is dropped: {0}; after a restart the messages may be there again")]
+    Disk(#[source] io::Error),
+    /// The queue was closed before.
+    #[error("queue is closed")]
+    Closed,
+}
+
 /// Reading from a segment failed. Nothing was lost by it; read again.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read queue segment {segment}")]

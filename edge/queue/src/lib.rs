@@ -8,8 +8,8 @@
 //! * The callback of [`Queue::append`] says `Ok` only after the record survived an `fdatasync`.
 //! * Records are read in the order in which they were accepted, under offsets 1, 2, 3 … that are never used for two
 //!   accepted records, not even after every segment was deleted or the process restarted.
-//! * An accepted record is there until it is released, dropped by [`WhenFull::DropOldest`], too old, or found
-//!   damaged; each of the last three is counted in [`DropCounts`]. One that its target never takes may be set aside
+//! * An accepted record is there until it is released, dropped by [`WhenFull::DropOldest`], too old, found
+//!   damaged, or dropped by hand; each of the last four is counted in [`DropCounts`]. One that its target never takes may be set aside
 //!   ([`Queue::set_aside`]): kept beside the line, within bounds of its own.
 //! * After a crash the cursor may be stale: released records come again (duplicates), never the other way round.
 //!
@@ -21,6 +21,7 @@
 //! {dir}/00000000000000000001.seg    preallocated; the name is the first offset that may be in it
 //! {dir}/00000000000000018230.seg    the newest one is written to, the others are only read
 //! {dir}/00000000000000000007.aside  the record that stood at offset 7 and was set aside, with the reason
+//! {dir}/00000000000000000002.holes  what was dropped by hand out of the middle
 //! ```
 //!
 //! A segment is a header and a row of records (see `record.rs` for the bytes). Each record names the first offset of
@@ -35,12 +36,14 @@
 //! syncs becomes the next batch. No other call waits for it, but [`Queue::read_from`], which may read files.
 
 mod aside;
+mod by_hand;
 mod catalog;
 mod config;
 mod core;
 mod cursor;
 mod disk;
 mod error;
+mod holes;
 mod queue;
 mod record;
 mod recover;
@@ -49,14 +52,18 @@ mod segment;
 mod state;
 mod stats;
 mod tail;
+mod view;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use aside::{Aside, MAX_ASIDE};
+pub use by_hand::Removed;
 pub use config::{QueueConfig, WhenFull};
-pub use error::{AppendError, AsideError, QueueError, ReadError};
+pub use error::{AppendError, AsideError, DropError, QueueError, ReadError};
+pub use holes::MAX_HOLES;
 pub use queue::Queue;
 pub use record::{MAX_TOPIC_BYTES, Record, Source, Stored, UNKNOWN_AGE};
 pub use stats::{DropCounts, MAX_SOURCES, QueueStats, Recovery};
+pub use view::View;

@@ -10,13 +10,15 @@ use std::{
 
 use crate::{
     aside::Aside,
+    by_hand::Removed,
     config::QueueConfig,
     core::{Core, Step},
     disk::{Disk, OsDisk},
-    error::{AppendError, AsideError, QueueError, ReadError},
+    error::{AppendError, AsideError, DropError, QueueError, ReadError},
     record::{Record, Stored},
     segment,
     stats::{QueueStats, Recovery},
+    view::View,
     writer::Writer,
 };
 
@@ -136,13 +138,34 @@ impl Queue {
             .unwrap_or(Err(AsideError::Closed))
     }
 
-    /// What lies aside, from this offset on, oldest first: at most `max_records`, at most `max_bytes` of topics and payloads,
-    /// but at least one if there is one. Reads files.
+    /// The reader begins anew at this offset: what it read from there on is not in its hands any more.
+    pub fn rewind(&self, offset: u64) {
+        self.inner.core.rewind(offset);
+    }
+
+    /// Looks at this queue without taking part.
+    pub fn view(&self) -> View {
+        View::of(Arc::clone(&self.inner.core))
+    }
+
+    /// Drops the records that are meant, all if nothing is said, and counts them. What the reader has read and not released
+    /// stays. Durable when this returns. May read the whole queue; blocks.
     ///
     /// # Errors
-    /// [`ReadError`] when the disk does not let it read.
-    pub fn asides(&self, offset: u64, max_records: usize, max_bytes: usize) -> Result<Vec<Aside>, ReadError> {
-        self.inner.core.asides(offset, max_records, max_bytes)
+    /// [`DropError`]; what was dropped before it is not sent by this process, but may come back with the next one.
+    pub fn drop_where(&self, is_meant: Option<&dyn Fn(&Record) -> bool>) -> Result<Removed, DropError> {
+        let runs = self.inner.core.runs_of(is_meant).map_err(DropError::Read)?;
+        let removed = self.on_writer(move |core, writer| core.drop_runs(writer, &runs));
+        removed.ok_or(DropError::Closed)?.map_err(DropError::Disk)
+    }
+
+    /// Drops those that lie aside and are meant; counts them. Blocks.
+    ///
+    /// # Errors
+    /// [`DropError`]; those before it are dropped.
+    pub fn drop_asides(&self, is_meant: impl Fn(&Aside) -> bool + Send + 'static) -> Result<u64, DropError> {
+        let dropped = self.on_writer(move |core, writer| core.drop_asides(writer, &is_meant));
+        dropped.ok_or(DropError::Closed)?.map_err(DropError::Read)
     }
 
     /// Has the writer's thread do something and waits for it; `None`: the queue is closed.

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, io};
 
 use crate::{
     disk::{Disk, read_chunk},
+    holes,
     record::{Parsed, Source, find_magic, parse},
     segment::{self, SEGMENT_HEADER, Segment},
     stats::{MAX_SOURCES, Recovery},
@@ -16,6 +17,8 @@ pub(crate) struct Recovered {
     pub cursor: u64,
     /// The next offset to give out.
     pub next: u64,
+    /// Number of the file of holes.
+    pub holes_number: u64,
     pub recovery: Recovery,
 }
 
@@ -29,8 +32,8 @@ struct Found {
     source: Option<Source>,
 }
 
-/// Scans every segment. `cursor` is what the cursor file says, if it says anything.
-pub(crate) fn recover(disk: &dyn Disk, cursor: Option<u64>) -> io::Result<Recovered> {
+/// Scans every segment. `cursor` is what the cursor file says, if it says anything. `only_reads`: nothing is mended.
+pub(crate) fn recover(disk: &dyn Disk, cursor: Option<u64>, only_reads: bool) -> io::Result<Recovered> {
     let mut bases: Vec<u64> =
         disk.list()?.iter().filter_map(|name| segment::base_of(name)).filter(|base| *base > 0).collect();
     bases.sort_unstable();
@@ -40,11 +43,23 @@ pub(crate) fn recover(disk: &dyn Disk, cursor: Option<u64>) -> io::Result<Recove
     let mut segments: VecDeque<Segment> = VecDeque::new();
     for (at, &base) in bases.iter().enumerate() {
         let following = bases.get(at + 1).copied();
-        segments.push_back(load(disk, base, following, cursor, &mut recovery)?);
+        segments.push_back(load(disk, base, following, cursor, only_reads, &mut recovery)?);
+    }
+    let (holes, holes_number, useless) = holes::recover(disk)?;
+    for (first, last) in holes {
+        for segment in &mut segments {
+            let (first, last) = (first.max(segment.base), last.min(segment.last));
+            if first <= last {
+                segment.note_gap(first, last);
+            }
+        }
+    }
+    for name in useless.iter().filter(|_| !only_reads) {
+        disk.remove(name)?;
     }
     let tail = segments.back().map_or(0, |newest| newest.last);
     recovery.records = segments.iter().map(|segment| segment.count(cursor + 1, u64::MAX)).sum();
-    Ok(Recovered { segments, cursor, next: tail.max(cursor) + 1, recovery })
+    Ok(Recovered { segments, cursor, next: tail.max(cursor) + 1, holes_number, recovery })
 }
 
 fn load(
@@ -52,6 +67,7 @@ fn load(
     base: u64,
     following: Option<u64>,
     cursor: u64,
+    only_reads: bool,
     recovery: &mut Recovery,
 ) -> io::Result<Segment> {
     let file = disk.open(&segment::name(base))?;
@@ -59,6 +75,9 @@ fn load(
     let bytes = read_chunk(&*file, 0, usize::try_from(len).map_err(io::Error::other)?)?;
     let mut segment = Segment::empty(base, len);
     stand(&mut segment, scan(&bytes, base, following), following, cursor, recovery);
+    if only_reads {
+        return Ok(segment);
+    }
     // Cutting also gives back what was preallocated. New records never go into a recovered segment.
     if len > segment.end {
         let rest = bytes.get(usize::try_from(segment.end).map_err(io::Error::other)?..).unwrap_or(&[]);

@@ -42,7 +42,7 @@ pub(crate) struct Segment {
     /// Newest `at_ms` in it.
     pub newest_at_ms: i64,
     marks: Vec<Mark>,
-    /// Offsets that were accepted and are unreadable: (first, last).
+    /// Offsets that were accepted and are unreadable, or were dropped by hand: (first, last), in order.
     gaps: Vec<(u64, u64)>,
 }
 
@@ -77,20 +77,30 @@ impl Segment {
         self.newest_at_ms = self.newest_at_ms.max(at_ms);
     }
 
-    /// Notes that the offsets `first ..= last` cannot be read. Returns how many of them were not known before.
+    /// Notes that the offsets `first ..= last` cannot be read, or are not wanted. Returns how many of them were not known before.
     pub(crate) fn note_gap(&mut self, first: u64, last: u64) -> u64 {
         let new = (last - first + 1).saturating_sub(overlap(&self.gaps, first, last));
         if new > 0 {
-            // One gap per run of bad records: the new one swallows what it touches.
-            let (touching, apart) = self.gaps.drain(..).partition(|gap| gap.0 <= last && gap.1 >= first);
-            self.gaps = apart;
-            let touching: Vec<(u64, u64)> = touching;
-            let from = touching.iter().map(|gap| gap.0).min().unwrap_or(first).min(first);
-            let to = touching.iter().map(|gap| gap.1).max().unwrap_or(last).max(last);
-            self.gaps.push((from, to));
+            // In order, apart: the new one swallows what it touches.
+            let from = self.gaps.partition_point(|gap| gap.1 + 1 < first);
+            let to = self.gaps.partition_point(|gap| gap.0 <= last + 1);
+            let low = self.gaps[from..to].first().map_or(first, |gap| gap.0.min(first));
+            let high = self.gaps[from..to].last().map_or(last, |gap| gap.1.max(last));
+            self.gaps.splice(from..to, [(low, high)]);
         }
         self.last = self.last.max(last);
         new
+    }
+
+    /// The gaps, in order.
+    pub(crate) fn gaps(&self) -> &[(u64, u64)] {
+        &self.gaps
+    }
+
+    /// Where the gap ends that this offset is in.
+    pub(crate) fn gap_end(&self, offset: u64) -> Option<u64> {
+        let gap = self.gaps.get(self.gaps.partition_point(|gap| gap.1 < offset))?;
+        (gap.0 <= offset).then_some(gap.1)
     }
 
     /// Readable records with `first <= offset <= last`.
@@ -120,10 +130,12 @@ impl Segment {
     }
 }
 
+/// How many of these offsets are in gaps, which are in order.
 fn overlap(gaps: &[(u64, u64)], first: u64, last: u64) -> u64 {
-    gaps.iter()
-        .map(|gap| (gap.0.max(first), gap.1.min(last)))
-        .filter(|(from, to)| from <= to)
-        .map(|(from, to)| to - from + 1)
+    let from = gaps.partition_point(|gap| gap.1 < first);
+    gaps[from..]
+        .iter()
+        .take_while(|gap| gap.0 <= last)
+        .map(|(from, to)| (*to).min(last) - (*from).max(first) + 1)
         .sum()
 }

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use crate::{
     aside::Asides,
+    by_hand::Removed,
     catalog::{Catalog, Room},
     core::{Callback, Done, Job},
-    record::Record,
+    holes::Run,
+    record::{Record, Stored},
     segment::SEGMENT_HEADER,
 };
 
@@ -17,6 +19,10 @@ const MAX_BATCH_BYTES: u64 = 1 << 20;
 pub(crate) struct State {
     pub catalog: Catalog,
     pub asides: Asides,
+    /// Number of the file of holes.
+    pub holes_number: u64,
+    /// The highest offset that the reader has in its hands.
+    pub in_hand: u64,
     /// What the writer is to do beside records, in order.
     pub jobs: VecDeque<Job>,
     pub waiting: VecDeque<Waiting>,
@@ -86,6 +92,34 @@ impl State {
         self.waiting_bytes -= batch.iter().map(|waiting| waiting.record.disk_len()).sum::<u64>();
         self.committing = batch.len() as u64;
         Plan::Write { base, batch }
+    }
+
+    /// The reader gets these.
+    pub fn hand_out(&mut self, records: &[Stored]) {
+        if let Some(last) = records.last() {
+            self.in_hand = self.in_hand.max(last.offset);
+        }
+    }
+
+    pub fn drop_runs(&mut self, runs: &[Run]) -> Removed {
+        let from = self.in_hand.max(self.catalog.cursor()) + 1;
+        let mut removed = Removed::default();
+        for (first, last) in runs {
+            let held = (*last).min(from - 1);
+            removed.in_hand += self.catalog.count((*first).max(self.catalog.cursor() + 1), held);
+            match self.catalog.drop_run((*first, *last), from) {
+                Some(dropped) => removed.dropped += dropped,
+                None => removed.has_more = true,
+            }
+        }
+        self.catalog.dropped.by_hand += removed.dropped;
+        self.catalog.skip_gaps();
+        removed
+    }
+
+    pub fn aside_dropped(&mut self, offset: u64) {
+        self.asides.remove(offset);
+        self.catalog.dropped.by_hand += 1;
     }
 
     pub fn failed(&mut self, lost: u64) {

@@ -20,6 +20,8 @@ pub struct DropCounts {
     pub too_large: u64,
     /// QoS 0 and refused because of a disk error. (QoS 1 stays with its sender and is not lost.)
     pub disk: u64,
+    /// Dropped by hand ([`crate::Queue::drop_where`]), in the line or aside.
+    pub by_hand: u64,
     /// Set aside, then given up: more lay aside than may, or its file was damaged.
     pub aside: u64,
 }
@@ -27,7 +29,7 @@ pub struct DropCounts {
 impl DropCounts {
     /// The sum over all reasons.
     pub fn total(&self) -> u64 {
-        self.full + self.age + self.corrupt + self.too_large + self.disk + self.aside
+        self.full + self.age + self.corrupt + self.too_large + self.disk + self.by_hand + self.aside
     }
 }
 

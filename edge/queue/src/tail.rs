@@ -49,6 +49,13 @@ impl Tail {
         Some(found)
     }
 
+    /// Forgets a run of records in the middle.
+    pub(crate) fn forget_run(&mut self, (first, last): (u64, u64)) {
+        let from = self.records.partition_point(|stored| stored.offset < first);
+        let to = self.records.partition_point(|stored| stored.offset <= last);
+        self.bytes -= self.records.drain(from..to).map(|stored| stored.record.disk_len()).sum::<u64>();
+    }
+
     /// When the record at `offset` was accepted, if it is here.
     pub(crate) fn at_ms(&self, offset: u64) -> Option<i64> {
         let at = self.records.binary_search_by_key(&offset, |stored| stored.offset).ok()?;

@@ -57,13 +57,14 @@ impl Tally {
     pub fn counters(&self, outgoing: &QueueStats, incoming: &QueueStats, now_ms: i64) -> Counters {
         let mut dropped = BTreeMap::new();
         for drops in [outgoing.dropped, incoming.dropped] {
-            let DropCounts { full, age, corrupt, too_large, disk, aside } = drops;
+            let DropCounts { full, age, corrupt, too_large, disk, by_hand, aside } = drops;
             for (reason, count) in [
                 ("full", full),
                 ("age", age),
                 ("corrupt", corrupt),
                 (TOO_LARGE, too_large),
                 ("disk", disk),
+                ("by_hand", by_hand),
                 ("aside", aside),
             ] {
                 *dropped.entry(reason.to_owned()).or_insert(0) += count;

@@ -53,6 +53,7 @@ pub(super) async fn drain(
                 tally.error(&reason);
                 let trouble = LocalState::Trouble(fault(FaultCode::LocalBroker, &reason));
                 state.send_if_modified(|state| std::mem::replace(state, trouble) == UP);
+                queue.rewind(next);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE.1);
             }

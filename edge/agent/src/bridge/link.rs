@@ -111,6 +111,8 @@ pub(super) async fn drive<H: Half>(dialled: Dialled, half: &mut H, ctx: &mut Con
         }
         other @ (End::Stopped | End::Redial | End::Failed(_)) => other,
     };
+    // Nothing is on its way any more.
+    ctx.outgoing.rewind();
     match &end {
         End::Stopped | End::Redial => link.goodbye(&mut writer).await,
         End::Failed(_) => {}

@@ -32,6 +32,9 @@ const FETCH_BYTES: usize = 128 << 10;
 const REFUSED_ALONE: &str = "each time it was sent alone the broker ended the connection or did not acknowledge it, and it took the \
                              next one; it may be too large or not permitted there";
 
+/// How setting messages aside ended: all of them, or why not, with their offsets.
+type SetAside = Result<(), (Vec<u64>, AsideError)>;
+
 /// Offsets of sent QoS 0 records by the end of their bytes, so that they are released once written.
 type Unacknowledged = VecDeque<(u64, u64)>;
 
@@ -49,7 +52,7 @@ pub(super) struct Outgoing {
     /// Topic and payload bytes of the message that was sent alone.
     suspect: Option<(String, usize)>,
     /// Messages that are being set aside, by offset, and how that ended.
-    aside: Option<JoinHandle<Result<(), (Vec<u64>, AsideError)>>>,
+    aside: Option<JoinHandle<SetAside>>,
     /// The next connection is to be made at once.
     hurries: bool,
     rule: RuleId,
@@ -270,7 +273,10 @@ impl Outgoing {
         self.ready.is_empty() && self.reading.is_none() && !self.more
     }
 
+    /// Nothing is in flight: reads on where the window stands.
     fn read_anew(&mut self) {
+        let from = self.window.next();
+        self.queue.rewind(self.suspicion.oldest().map_or(from, |oldest| oldest.min(from)));
         self.ready.clear();
         self.reading = None;
         self.more = true;

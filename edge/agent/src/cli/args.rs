@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidegate_edge::queues::Direction;
 use tidegate_edge::settings::{DATA_DIR_ENV, DEFAULT_DATA_DIR, Flags};
+use tidegate_model::rule::Seconds;
+use tidegate_model::topic::TopicFilter;
 
 /// The Tidegate agent: runs the sync rules of this gateway.
 #[derive(Parser)]
@@ -31,6 +34,9 @@ pub enum Command {
 
 It changes nothing and does not disturb a running agent. It ends with 1 if something is bad.")]
     Doctor(Doctor),
+    /// What waits in the queues of a rule, and what was set aside; also while no agent runs
+    #[command(subcommand)]
+    Queue(Queue),
     /// Rules of this site, beside those of the cloud
     #[command(subcommand)]
     Rule(Rule),
@@ -41,6 +47,61 @@ It changes nothing and does not disturb a running agent. It ends with 1 if somet
     },
     /// The manual page
     Man,
+}
+
+#[derive(Subcommand)]
+pub enum Queue {
+    /// How much waits and for how long, the next messages, and those that were set aside
+    Show(ShowQueue),
+    /// Write every message as a line of JSON (payload as base64) and remove nothing
+    Export(ExportQueue),
+    /// Give messages up for ever; what is on its way to the broker stays
+    Drop(DropQueue),
+}
+
+#[derive(Args)]
+pub struct ShowQueue {
+    /// Show the beginning of payloads as well
+    #[arg(long)]
+    pub payload: bool,
+    /// Most messages to show of each queue, up to 100
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub count: usize,
+    #[command(flatten)]
+    pub one: OneRule,
+}
+
+#[derive(Args)]
+pub struct ExportQueue {
+    /// The file (made with mode 0600, replaced if it is there) instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Only this way
+    #[arg(long, value_enum)]
+    pub direction: Option<Direction>,
+    #[command(flatten)]
+    pub one: OneRule,
+}
+
+#[derive(Args)]
+pub struct DropQueue {
+    /// Only this way
+    #[arg(long, value_enum)]
+    pub direction: Option<Direction>,
+    /// Only messages that have waited for longer, as in 90s, 1h, 7d
+    #[arg(long, value_name = "AGE")]
+    pub older_than: Option<Seconds>,
+    /// Only messages whose topic at the target matches this filter
+    #[arg(long, value_name = "FILTER")]
+    pub topic: Option<TopicFilter>,
+    /// Those that were set aside, in place of those that wait
+    #[arg(long)]
+    pub aside: bool,
+    /// It is meant
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub one: OneRule,
 }
 
 #[derive(Subcommand)]

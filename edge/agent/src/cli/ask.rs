@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use comfy_table::{Table, presets};
 use tidegate_edge::control::{Answer, CallError, Request, Rules, Status, call};
 use tidegate_edge_core::RuleView;
+use tidegate_model::code::Code;
 use tidegate_model::ids::RuleName;
 use tidegate_model::wire::Origin;
 
@@ -15,26 +16,34 @@ pub fn ask(asking: &Asking, request: &Request) -> ExitCode {
     let answer = match call(&asking.data_dir, request) {
         Ok(answer) => answer,
         Err(error) => {
-            let code = match &error {
-                CallError::Unreachable { .. } => exit::UNREACHABLE,
-                CallError::NotAllowed { .. } => exit::NOT_ALLOWED,
-                CallError::Answer(_) => exit::TIMED_OUT,
-            };
-            return fail(code, &error);
+            return fail(exit_code_of_call(&error), &error);
         }
     };
     if let Answer::Error { code, detail } = &answer {
-        let exit = match code.number() {
-            404 => exit::NOT_FOUND,
-            403 => exit::NOT_ALLOWED,
-            409 => exit::CONFLICT,
-            _ => exit::FAILED,
-        };
-        return fail(exit, &format_args!("{code}: {detail}"));
+        return fail(exit_code(*code), &format_args!("{code}: {detail}"));
     }
     match asking.output {
         Format::Json => print(&json(&answer)),
         Format::Table => print(&words(&answer)),
+    }
+}
+
+/// The exit code for an agent that could not be asked.
+pub fn exit_code_of_call(error: &CallError) -> u8 {
+    match error {
+        CallError::Unreachable { .. } => exit::UNREACHABLE,
+        CallError::NotAllowed { .. } => exit::NOT_ALLOWED,
+        CallError::Answer(_) => exit::TIMED_OUT,
+    }
+}
+
+/// The exit code for an agent's refusal.
+pub fn exit_code(code: Code) -> u8 {
+    match code.number() {
+        404 => exit::NOT_FOUND,
+        403 => exit::NOT_ALLOWED,
+        409 => exit::CONFLICT,
+        _ => exit::FAILED,
     }
 }
 
@@ -44,6 +53,9 @@ fn json(answer: &Answer) -> String {
         Answer::Status(status) => serde_json::to_value(status),
         Answer::Rules(rules) => serde_json::to_value(rules),
         Answer::Done { changed } => Ok(serde_json::json!({ "changed": changed })),
+        Answer::Queue(picture) => serde_json::to_value(picture),
+        Answer::Messages(page) => serde_json::to_value(page),
+        Answer::Dropped(dropped) => serde_json::to_value(dropped),
         Answer::Error { code, detail } => Ok(serde_json::json!({ "code": code, "detail": detail })),
     };
     let value = value.expect("answers have string keys and no failing serializer");
@@ -56,6 +68,7 @@ fn words(answer: &Answer) -> String {
         Answer::Rules(rules) => rules_words(rules),
         Answer::Done { changed: true } => "done\n".to_owned(),
         Answer::Done { changed: false } => "it was so already\n".to_owned(),
+        Answer::Queue(_) | Answer::Messages(_) | Answer::Dropped(_) => json(answer),
         Answer::Error { detail, .. } => format!("{detail}\n"),
     }
 }

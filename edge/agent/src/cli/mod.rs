@@ -4,6 +4,7 @@ mod args;
 mod ask;
 mod doctor;
 mod logs;
+mod queue;
 mod run;
 mod service;
 
@@ -35,6 +36,7 @@ pub fn main() -> ExitCode {
         Command::Start(OneRule { rule, asking }) => ask::ask(&asking, &Request::Start { rule }),
         Command::Stop(OneRule { rule, asking }) => ask::ask(&asking, &Request::Stop { rule }),
         Command::Doctor(args) => doctor::doctor(&args),
+        Command::Queue(command) => queue::queue(&command),
         Command::Rule(Rule::Apply { file, asking }) => match tidegate_edge::read_rule(&file) {
             Ok(rule) => ask::ask(&asking, &Request::apply(&rule)),
             Err(why) => fail(exit::USAGE, &why),

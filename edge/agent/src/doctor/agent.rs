@@ -45,7 +45,12 @@ pub(super) async fn ask(dir: &Path) -> Running {
     let dir = dir.to_owned();
     let asked = tokio::task::spawn_blocking(move || match call(&dir, &Request::Status)? {
         Answer::Status(status) => Ok((status, call(&dir, &Request::Rules)?)),
-        other @ (Answer::Rules(_) | Answer::Done { .. } | Answer::Error { .. }) => Err(strange(&other)),
+        other @ (Answer::Rules(_)
+        | Answer::Done { .. }
+        | Answer::Queue(_)
+        | Answer::Messages(_)
+        | Answer::Dropped(_)
+        | Answer::Error { .. }) => Err(strange(&other)),
     });
     match asked.await {
         Ok(Ok((status, Answer::Rules(rules)))) => Running::Yes(status, rules),
@@ -60,7 +65,12 @@ pub(super) async fn ask(dir: &Path) -> Running {
 fn strange(answer: &Answer) -> CallError {
     let why = match answer {
         Answer::Error { code, detail } => format!("{code}: {detail}"),
-        Answer::Status(_) | Answer::Rules(_) | Answer::Done { .. } => "another answer".to_owned(),
+        Answer::Status(_)
+        | Answer::Rules(_)
+        | Answer::Done { .. }
+        | Answer::Queue(_)
+        | Answer::Messages(_)
+        | Answer::Dropped(_) => "another answer".to_owned(),
     };
     CallError::Answer(std::io::Error::other(why))
 }

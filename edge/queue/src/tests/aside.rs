@@ -36,7 +36,7 @@ fn it_is_kept_with_its_reason_and_survives_a_restart() {
     queue.close();
     drop(queue);
     let (queue, _) = Queue::open(&dir.path().join("q"), small(WhenFull::Block, 64 << 10), 0).unwrap();
-    let found = queue.asides(0, 10, 10_000).unwrap();
+    let found = queue.view().asides(0, 10, 10_000).unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(
         (found[0].offset, &found[0].record, found[0].reason.as_str(), found[0].since_ms),
@@ -61,7 +61,7 @@ fn it_is_bounded_in_bytes_and_in_number_and_what_goes_is_counted() {
     let stats = queue.stats();
     assert!(stats.aside_bytes <= 16 << 10, "{stats:?}");
     assert_eq!(stats.aside + stats.dropped.aside, 30);
-    let left = queue.asides(0, 100, 1 << 20).unwrap();
+    let left = queue.view().asides(0, 100, 1 << 20).unwrap();
     assert_eq!(left.last().unwrap().offset, 30, "the oldest go");
     assert_eq!(left.len() as u64, stats.aside);
     // One that is larger than the bound is kept all the same.

@@ -3,6 +3,7 @@
 
 mod aside;
 mod behaviour;
+mod by_hand;
 mod damage;
 mod disk;
 mod model;

@@ -46,4 +46,15 @@ fn messages_that_are_too_large_for_the_remote_broker_hold_up_nothing() {
     );
     let words = world.agent.cli(&["rules"]).stdout;
     assert!(words.contains("3 messages set aside"), "{words}");
+
+    // Somebody looks at them, and drops them.
+    let shown = world.agent.cli(&["queue", "show", "camera-up"]).stdout;
+    assert!(shown.contains("3 set aside") && shown.contains("each time it was sent alone"), "{shown}");
+    let exported = world.agent.cli(&["queue", "export", "camera-up"]).stdout;
+    assert_eq!(exported.lines().count(), 3);
+    let dropped = world.agent.cli(&["queue", "drop", "camera-up", "--aside", "--yes"]).stdout;
+    assert!(dropped.contains('3'), "{dropped}");
+    world.controller.wait("camera-up", EDGE, "nothing aside", |p| {
+        p["counters"]["set_aside"].is_null() && p["counters"]["dropped"]["by_hand"] == 3
+    });
 }

@@ -132,7 +132,7 @@ fn listen(rig: &mut Rig) {
 }
 
 fn numbers_aside(rig: &Rig) -> Vec<String> {
-    let aside = rig.outgoing.asides(0, 10, 10_000).unwrap();
+    let aside = rig.outgoing.view().asides(0, 10, 10_000).unwrap();
     assert!(aside.iter().all(|aside| aside.reason.contains("each time it was sent alone")));
     aside.iter().map(|aside| String::from_utf8(aside.record.payload.to_vec()).unwrap()).collect()
 }
@@ -211,4 +211,37 @@ async fn another_login_is_another_chance() {
     rig.bridge.reconfigure(Task { order: Order(2), rule, password: Some(Secret::new("q".to_owned())) });
     let mut conn = peer.log_in().await;
     assert_eq!(conn.publishes(3).await.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_is_not_dropped_by_hand_and_what_is_not_is() {
+    let peer = Peer::new().await;
+    let mut rig = Rig::start(&peer, &[]);
+    rig.put(1..=5, 1);
+    let mut conn = peer.log_in().await;
+    rig.running(1).await;
+    let sent = conn.publishes(5).await;
+    let drop_all = || {
+        let queue = rig.outgoing.clone();
+        tokio::task::spawn_blocking(move || queue.drop_where(None).unwrap())
+    };
+    let removed = drop_all().await.unwrap();
+    assert_eq!((removed.dropped, removed.in_hand), (0, 5));
+    conn.puback(sent[1].1).await;
+    conn.puback(sent[0].1).await;
+    super::until(|| rig.outgoing.stats().released == 2).await;
+    drop(conn);
+    super::until(|| rig.bridge.counters(0).last_error.is_some()).await;
+    let removed = drop_all().await.unwrap();
+    assert_eq!((removed.dropped, removed.in_hand), (3, 0), "without a connection nothing is on its way");
+    rig.put(6..=7, 1);
+    let mut conn = peer.log_in().await;
+    let sent = conn.publishes(2).await;
+    assert_eq!(sent.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [6, 7]);
+    for (_, pkid) in sent {
+        conn.puback(pkid).await;
+    }
+    rig.drained().await;
+    let counters = rig.bridge.counters(0);
+    assert_eq!((counters.forwarded, counters.dropped.0["by_hand"]), (4, 3));
 }
