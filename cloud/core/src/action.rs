@@ -11,15 +11,13 @@
 //!   +---- Offline (60 s, or queued) <---- the edge goes offline        transient result -> AwaitRetry -> again
 //! ```
 
-use std::sync::Arc;
-
 use tidegate_model::code::Code;
 use tidegate_model::ids::{EdgeId, RuleName};
 use tidegate_model::limits;
 use tidegate_model::placement::{
     Action, ActionFacts, IssueFacts, IssueState, Role, RunState, VersionDigest, actions, refusal,
 };
-use tidegate_model::rule::{Start, missing_features};
+use tidegate_model::rule::{SecretRef, Start, missing_features};
 use tidegate_model::time::Now;
 use tidegate_model::version::Generation;
 use tidegate_model::wire::{Config, DesiredRun, Down, Origin, PROTOCOL, SecretValue, Set};
@@ -64,6 +62,18 @@ impl PlacementRecord {
         self.reported.as_ref().and_then(|r| r.running)
     }
 
+    fn secrets_of(&self, target: &Target) -> Vec<SecretValue> {
+        let Some(stored) = &target.secret else { return Vec::new() };
+        let rule = self.rule.to_string();
+        let named = stored.secrets.named(&rule, stored.version);
+        let told = named.map(|(SecretRef { id, version }, secret)| SecretValue {
+            id,
+            version,
+            value: secret.reveal().to_owned(),
+        });
+        told.collect()
+    }
+
     /// The complete desired state, as it is sent. `None`: nothing was ever to be sent.
     pub(crate) fn set(&self, keep: bool) -> Option<Set> {
         let (at, config, secrets) = if self.present {
@@ -71,12 +81,7 @@ impl PlacementRecord {
             if keep || target.bytes.is_empty() {
                 (target.at, Config::Keep, Vec::new())
             } else {
-                let secrets = target.secret.iter().map(|secret| SecretValue {
-                    id: self.rule.to_string(),
-                    version: secret.version,
-                    value: secret.value.reveal().to_owned(),
-                });
-                (target.at, Config::Bytes(target.bytes.clone()), secrets.collect())
+                (target.at, Config::Bytes(target.bytes.clone()), self.secrets_of(target))
             }
         } else {
             (VersionDigest::removal(self.desired.at.version), Config::Keep, Vec::new())
@@ -174,8 +179,7 @@ impl Controller {
         record.generation = record.generation.max(generation).next();
         if !action.is_issue_kind() && record.target.is_none() {
             // What the edge holds is to be started or stopped; for that it needs no bytes.
-            let unknown = |at| Arc::new(Target { at, bytes: String::new(), secret: None });
-            record.target = record.committed.clone().or(record.running().map(unknown));
+            record.target = record.committed.clone().or(record.running().map(Target::unknown));
         }
         match action {
             Action::Issue | Action::IssueAgain => {

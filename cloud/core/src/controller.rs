@@ -315,8 +315,8 @@ impl Controller {
         request: Request,
     ) -> Result<Reply, Rejection> {
         match request {
-            Request::SaveRule { id, content, secret, expect, note } => {
-                self.save_rule(turn, by, id, *content, secret, &expect, note)
+            Request::SaveRule { id, content, secrets, expect, note } => {
+                self.save_rule(turn, by, id, *content, secrets, &expect, note)
             }
             Request::RestoreRule { rule, from, expect, note } => {
                 self.restore_rule(turn, by, &rule, *from, &expect, note)

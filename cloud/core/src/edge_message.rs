@@ -12,7 +12,7 @@ use crate::controller::{Controller, Key, Turn};
 use crate::full;
 use crate::io::Effect;
 use crate::link::{Heard, Order};
-use crate::record::{PlacementRecord, Reported};
+use crate::record::{PlacementRecord, Reported, Target};
 
 impl Controller {
     /// Takes a payload that came from an edge. Whatever it is, it changes no other edge.
@@ -279,6 +279,10 @@ impl Controller {
             // The edge has what it was said to have failed on: the time-out was wrong.
             last.code = Code::Ok;
             last.detail = "confirmed by a later report of the edge".to_owned();
+            // When it was given up, what had been there before became the target again.
+            if record.operation.is_none() && record.target.as_ref().map(|target| target.at) != running {
+                record.target = record.committed.clone().or(running.map(Target::unknown));
+            }
         }
         record.reported = Some(Reported { generation, want, running, run, counters, as_of: wall });
         follow_local(record);

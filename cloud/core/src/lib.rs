@@ -37,7 +37,7 @@ pub use once::{
 };
 pub use record::{
     Actor, EdgeRecord, Facts, Meta, Operation, PlacementRecord, Reported, RuleRecord, Settled, Snapshot,
-    StoredSecret, Target, VIA_MQTT, VersionRecord,
+    StoredSecrets, Target, VIA_MQTT, VersionRecord,
 };
 pub use rehearse::MAX_AFFECTED_SHOWN;
 pub use rejection::Rejection;

@@ -391,6 +391,10 @@ impl Controller {
             Some((ce, _)) if ce > header.ce => return Order::Copy,
             Some(_) | None => (header.ce, 0),
         };
+        if header.sq == 0 {
+            // Said aside, outside all counting.
+            return Order::Copy;
+        }
         // The answer to a question is later than what was heard before the question: with a lower number, the edge counts
         // anew since its disk was restored, and what was heard under the higher one is from before.
         let counts_anew = session

@@ -7,7 +7,7 @@ use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::limits;
 use tidegate_model::placement::{Role, RunState, VersionDigest};
 use tidegate_model::rule::{
-    Login, Problems, RenderContext, Rendered, SecretRef, ValidRule, client_id_clash, render,
+    Login, Problems, RenderContext, Rendered, SecretRefs, ValidRule, client_id_clash, render,
 };
 use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{DesiredRun, Origin};
@@ -17,7 +17,7 @@ use crate::edge_message::follow_local;
 use crate::io::{Effect, Write};
 use crate::link::EdgeLive;
 use crate::reconcile::follow_stopped;
-use crate::record::{Actor, EdgeRecord, Facts, Operation, PlacementRecord, StoredSecret, Target};
+use crate::record::{Actor, EdgeRecord, Facts, Operation, PlacementRecord, StoredSecrets, Target};
 use crate::rejection::Rejection;
 use crate::request::Reply;
 use crate::shared::Shared;
@@ -29,7 +29,7 @@ pub(crate) struct Source<'a> {
     pub(crate) id: RuleId,
     pub(crate) version: RuleVersion,
     pub(crate) content: &'a ValidRule,
-    pub(crate) secret: Option<&'a StoredSecret>,
+    pub(crate) secret: Option<&'a StoredSecrets>,
 }
 
 impl Controller {
@@ -174,7 +174,7 @@ impl Controller {
         told.remove(&rule);
         let key = (rule, edge.clone());
         let at = it.running.unwrap_or(VersionDigest::removal(RuleVersion(1)));
-        let desired = Arc::new(Target { at, bytes: String::new(), secret: None });
+        let desired = Target::unknown(at);
         let mut record = new_placement(rule, &name, edge, BTreeMap::new(), desired);
         record.generation = self.highest_generation(&key).max(Generation(1));
         self.insert_placement(Shared::new(record));
@@ -207,10 +207,9 @@ impl Controller {
     ) -> Result<Arc<Target>, Rejection> {
         let Source { id, version, content, secret } = source;
         let rule = content.name();
-        let rendered =
-            self.render(id, content, secret.map(|s| s.version), edge, vars).map_err(|problems| {
-                Rejection::InvalidOnEdge { rule: rule.clone(), edge: edge.clone(), problems }
-            })?;
+        let rendered = self.render(content, refs_of(id, secret), edge, vars).map_err(|problems| {
+            Rejection::InvalidOnEdge { rule: rule.clone(), edge: edge.clone(), problems }
+        })?;
         let mut logins: Vec<Login> = self
             .keys_of_edge(edge)
             .iter()
@@ -231,18 +230,16 @@ impl Controller {
 
     pub(crate) fn render(
         &self,
-        id: RuleId,
         content: &ValidRule,
-        secret_version: Option<u64>,
+        secrets: SecretRefs,
         edge: &EdgeId,
         vars: &BTreeMap<String, String>,
     ) -> Result<Rendered, Problems> {
-        let secret = secret_version.map(|version| SecretRef { id: id.to_string(), version });
         let context = RenderContext {
             account: self.settings.account.clone(),
             edge: edge.clone(),
             vars: vars.clone(),
-            secret,
+            secrets,
         };
         render(content, &context)
     }
@@ -372,4 +369,9 @@ fn new_placement(
         last_run: None,
         reported: None,
     }
+}
+
+/// The names of the secrets that a rule has.
+fn refs_of(rule: RuleId, stored: Option<&StoredSecrets>) -> SecretRefs {
+    stored.map(|stored| stored.secrets.refs(&rule.to_string(), stored.version)).unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use tidegate_model::code::Code;
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::placement::{IssueState, Link, Role, RunState, actions};
-use tidegate_model::rule::{Problems, Rendered, ValidRule};
+use tidegate_model::rule::{Problems, Rendered, Secrets, ValidRule};
 use tidegate_model::time::Now;
 use tidegate_model::wire::{Fault, Origin, PlacementState};
 
@@ -74,7 +74,7 @@ impl Controller {
             created: rule.created,
             changed: rule.changed,
             changed_by: rule.changed_by.name.clone(),
-            content: rule.content.to_json(rule.secret.is_some()),
+            content: rule.shown(),
             tally: self.tally(keys.iter()),
             placements: placements.map(|role| {
                 let shown = keys.iter().filter(|key| !self.placements[*key].is_settled_removal());
@@ -256,21 +256,21 @@ impl Controller {
         self.edges.get(edge).map(|edge| edge.record.credential.as_str())
     }
 
-    /// What an edge would get of a rule.
+    /// What an edge would get of a rule with these secrets.
     ///
     /// # Errors
     /// What is wrong with the rule on this edge.
     pub fn preview(
         &self,
         content: &ValidRule,
-        password_set: bool,
+        secrets: &Secrets,
         edge: &EdgeId,
         vars: &BTreeMap<String, String>,
     ) -> Result<Rendered, Problems> {
         let known = self.rule_record(content.name());
         let id = known.map_or(tidegate_model::ids::RuleId(uuid::Uuid::nil()), |rule| rule.id);
-        let secret = password_set.then(|| known.map_or(1, |rule| rule.secret_versions.max(1)));
-        self.render(id, content, secret, edge, vars)
+        let version = known.map_or(1, |rule| rule.secret_versions.max(1));
+        self.render(content, secrets.refs(&id.to_string(), version), edge, vars)
     }
 
     /// The totals.

@@ -11,7 +11,7 @@ use tidegate_model::code::Code;
 use tidegate_model::digest::Digest;
 use tidegate_model::ids::{EdgeId, MessageId, RuleId, RuleName, StoreId};
 use tidegate_model::placement::{Action, VersionDigest};
-use tidegate_model::rule::{Secret, ValidRule};
+use tidegate_model::rule::{Secret, Secrets, ValidRule};
 use tidegate_model::time::Wall;
 use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{Counters, DesiredRun, HelloLimits, RunReport};
@@ -62,27 +62,43 @@ impl fmt::Display for Actor {
 /// The way of other systems that drive the controller over MQTT.
 pub const VIA_MQTT: &str = "mqtt";
 
-/// A password in the store. Its `Debug` shows no value.
+/// The secrets of a rule in the store. Its `Debug` shows no value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredSecret {
-    /// Grows by 1 with each change.
+#[serde(from = "SecretTexts", into = "SecretTexts")]
+pub struct StoredSecrets {
+    /// Grows by 1 with each change of any of them.
     pub version: u64,
-    /// The value.
-    #[serde(with = "secret_text")]
-    pub value: Secret,
+    /// The values.
+    pub secrets: Secrets,
 }
 
-mod secret_text {
-    use serde::{Deserialize as _, Deserializer, Serializer};
-    use tidegate_model::rule::Secret;
+/// What stands in the store.
+#[derive(Serialize, Deserialize)]
+struct SecretTexts {
+    version: u64,
+    /// The password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
 
-    pub(super) fn serialize<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(secret.reveal())
+impl From<SecretTexts> for StoredSecrets {
+    fn from(SecretTexts { version, value, key }: SecretTexts) -> Self {
+        Self { version, secrets: Secrets { password: value.map(Secret::new), key: key.map(Secret::new) } }
     }
+}
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
-        String::deserialize(deserializer).map(Secret::new)
+impl From<StoredSecrets> for SecretTexts {
+    fn from(StoredSecrets { version, secrets: Secrets { password, key } }: StoredSecrets) -> Self {
+        let text = |secret: Option<Secret>| secret.map(|secret| secret.reveal().to_owned());
+        Self { version, value: text(password), key: text(key) }
     }
+}
+
+/// The secrets of a record, none where nothing is stored.
+fn secrets_of(stored: Option<&StoredSecrets>) -> Secrets {
+    stored.map(|stored| stored.secrets.clone()).unwrap_or_default()
 }
 
 /// A rule as it is now.
@@ -92,11 +108,11 @@ pub struct RuleRecord {
     pub id: RuleId,
     /// Grows by exactly 1 with each committed change.
     pub version: RuleVersion,
-    /// The content, without its password.
+    /// The content, without its secrets.
     pub content: ValidRule,
-    /// The password.
-    pub secret: Option<StoredSecret>,
-    /// Highest version that a password of this rule had; never falls, so that a new password never bears an old number.
+    /// The secrets, if there are any.
+    pub secret: Option<StoredSecrets>,
+    /// Highest version that secrets of this rule had; never falls, so that new ones never bear an old number.
     pub secret_versions: u64,
     /// When it was made.
     pub created: Wall,
@@ -112,6 +128,18 @@ impl RuleRecord {
     pub fn name(&self) -> &RuleName {
         self.content.name()
     }
+
+    /// Its secrets.
+    #[must_use]
+    pub fn secrets(&self) -> Secrets {
+        secrets_of(self.secret.as_ref())
+    }
+
+    /// The rule as it is shown: what secrets are there, and none of them.
+    #[must_use]
+    pub fn shown(&self) -> serde_json::Value {
+        self.content.to_json_telling(&self.secrets())
+    }
 }
 
 /// One version of a rule; written once, never changed.
@@ -121,10 +149,10 @@ pub struct VersionRecord {
     pub rule: RuleId,
     /// Which version.
     pub version: RuleVersion,
-    /// The content, without its password.
+    /// The content, without its secrets.
     pub content: ValidRule,
-    /// The password that went with it.
-    pub secret: Option<StoredSecret>,
+    /// The secrets that went with it.
+    pub secret: Option<StoredSecrets>,
     /// When it was made.
     pub at: Wall,
     /// By whom.
@@ -135,6 +163,20 @@ pub struct VersionRecord {
     /// The version that it restored.
     #[serde(default)]
     pub restored_from: Option<RuleVersion>,
+}
+
+impl VersionRecord {
+    /// Its secrets.
+    #[must_use]
+    pub fn secrets(&self) -> Secrets {
+        secrets_of(self.secret.as_ref())
+    }
+
+    /// The rule as it is shown: what secrets are there, and none of them.
+    #[must_use]
+    pub fn shown(&self) -> serde_json::Value {
+        self.content.to_json_telling(&self.secrets())
+    }
 }
 
 /// A gateway as the cloud knows it.
@@ -206,8 +248,15 @@ pub struct Target {
     pub at: VersionDigest,
     /// The rendered bytes; never rendered again. Empty: they are not known here, and the edge is to keep its own.
     pub bytes: String,
-    /// The password that the bytes name.
-    pub secret: Option<StoredSecret>,
+    /// The secrets that the bytes name.
+    pub secret: Option<StoredSecrets>,
+}
+
+impl Target {
+    /// What the edge holds and this side does not know.
+    pub(crate) fn unknown(at: VersionDigest) -> Arc<Self> {
+        Arc::new(Self { at, bytes: String::new(), secret: None })
+    }
 }
 
 /// One rule on one edge: the stored facts from which its states are computed. What is stored of it is in `stored`.

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::placement::{Action, IssueState};
-use tidegate_model::rule::{SecretInput, ValidRule};
+use tidegate_model::rule::{SecretInputs, ValidRule};
 
 use crate::once::KeptAnswer;
 use crate::record::VersionRecord;
@@ -44,8 +44,8 @@ pub enum Request {
         id: RuleId,
         /// The content.
         content: Box<ValidRule>,
-        /// What to do with the password.
-        secret: SecretInput,
+        /// What to do with the secrets.
+        secrets: SecretInputs,
         /// What must hold before.
         expect: Expect,
         /// What the author says of the change.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use tidegate_model::ids::{RuleId, RuleName};
-use tidegate_model::rule::{SecretInput, ValidRule};
+use tidegate_model::rule::{SecretInputs, Secrets, ValidRule};
 use tidegate_model::version::RuleVersion;
 
 use crate::controller::{Controller, Key, Turn};
 use crate::io::Write;
 use crate::placements::Source;
-use crate::record::{Actor, RuleRecord, StoredSecret, Target, VersionRecord};
+use crate::record::{Actor, RuleRecord, StoredSecrets, Target, VersionRecord};
 use crate::rejection::Rejection;
 use crate::request::{Expect, Reply, Saved};
 use crate::shared::Shared;
@@ -18,21 +18,21 @@ use crate::view::etag;
 /// A change of a rule that is about to be made.
 struct Change {
     content: ValidRule,
-    secret: Option<StoredSecret>,
+    secret: Option<StoredSecrets>,
     secret_versions: u64,
     note: String,
     restored_from: Option<RuleVersion>,
 }
 
 impl Controller {
-    #[expect(clippy::too_many_arguments, reason = "a save is who, what, with which password, when and why")]
+    #[expect(clippy::too_many_arguments, reason = "a save is who, what, with which secrets, when and why")]
     pub(crate) fn save_rule(
         &mut self,
         turn: &mut Turn,
         by: &Actor,
         id: RuleId,
         content: ValidRule,
-        secret: SecretInput,
+        secrets: SecretInputs,
         expect: &Expect,
         note: String,
     ) -> Result<Reply, Rejection> {
@@ -42,22 +42,22 @@ impl Controller {
             if let Expect::Etag(_) = expect {
                 return Err(Rejection::NoSuchRule(name));
             }
-            return self.create_rule(turn, by, id, content, secret, note);
+            return self.create_rule(turn, by, id, content, secrets, note);
         };
         check_expect(&known, expect)?;
-        let stored = known.secret.as_ref().map(|s| &s.value);
-        let secret_changes = secret.changes(stored);
-        if content.is_unchanged(&known.content, &secret, stored) {
+        let stored = known.secrets();
+        if content.is_unchanged(&known.content, &secrets, &stored) {
             let rule = self.rule_view(&known, None);
             return Ok(Reply::Rule { rule, saved: Saved::Unchanged });
         }
         let mut secret_versions = known.secret_versions;
-        let secret = if secret_changes {
+        let secret = if secrets.changes(&stored) {
             secret_versions += 1;
-            secret.apply(None).map(|value| StoredSecret { version: secret_versions, value })
+            kept(secrets.apply(stored), secret_versions)
         } else {
             known.secret.clone()
         };
+        check_secrets(&content, secret.as_ref())?;
         let change = Change { content, secret, secret_versions, note, restored_from: None };
         self.commit_change(turn, by, &known, change)
     }
@@ -68,13 +68,14 @@ impl Controller {
         by: &Actor,
         id: RuleId,
         content: ValidRule,
-        secret: SecretInput,
+        secrets: SecretInputs,
         note: String,
     ) -> Result<Reply, Rejection> {
         if self.rules.len() >= self.settings.max_rules {
             return Err(Rejection::Limit { what: "rules".to_owned(), limit: self.settings.max_rules });
         }
-        let secret = secret.apply(None).map(|value| StoredSecret { version: 1, value });
+        let secret = kept(secrets.apply(Secrets::default()), 1);
+        check_secrets(&content, secret.as_ref())?;
         let record = RuleRecord {
             id,
             version: RuleVersion::FIRST,
@@ -105,7 +106,7 @@ impl Controller {
     ) -> Result<Reply, Rejection> {
         let known = self.rule_named(rule)?.clone();
         check_expect(&known, expect)?;
-        let same_secret = from.secret.as_ref().map(|s| &s.value) == known.secret.as_ref().map(|s| &s.value);
+        let same_secret = from.secrets() == known.secrets();
         if from.content == known.content && same_secret {
             let rule = self.rule_view(&known, None);
             return Ok(Reply::Rule { rule, saved: Saved::Unchanged });
@@ -215,4 +216,15 @@ fn version_of(record: &RuleRecord, note: String, restored_from: Option<RuleVersi
         note,
         restored_from,
     }
+}
+
+/// Secrets as they are stored; nothing where there are none.
+fn kept(secrets: Secrets, version: u64) -> Option<StoredSecrets> {
+    (!secrets.is_empty()).then_some(StoredSecrets { version, secrets })
+}
+
+/// A rule is not saved without the secrets that it cannot do without.
+fn check_secrets(content: &ValidRule, stored: Option<&StoredSecrets>) -> Result<(), Rejection> {
+    let none = Secrets::default();
+    content.has_what_it_needs(stored.map_or(&none, |stored| &stored.secrets)).map_err(Rejection::Invalid)
 }

@@ -8,7 +8,7 @@ use tidegate_edge_core::{BridgeEvent, Order, QueuesFull};
 use tidegate_edge_queue::{Queue, QueueConfig, QueueError, Source, WhenFull};
 use tidegate_model::code::FaultCode;
 use tidegate_model::ids::{RuleId, RuleName};
-use tidegate_model::rule::{EdgeRule, Secret};
+use tidegate_model::rule::{EdgeRule, Secret, SecretRef, Secrets};
 use tidegate_model::wire::{Counters, Fault, SecretValue};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -464,10 +464,13 @@ fn disk_fault(error: &QueueError) -> BridgeEvent {
 }
 
 fn task(order: Order, rule: Arc<EdgeRule>, secrets: &[SecretValue]) -> Task {
-    let named = rule.remote.password.as_ref();
-    let value = named.and_then(|name| secrets.iter().find(|s| s.id == name.id && s.version == name.version));
-    let password = value.map(|secret| Secret::new(secret.value.clone()));
-    Task { order, rule, password }
+    let value = |name: &SecretRef| {
+        let secret = secrets.iter().find(|secret| secret.id == name.id && secret.version == name.version)?;
+        Some(Secret::new(secret.value.clone()))
+    };
+    let password = rule.remote.password.as_ref().and_then(value);
+    let key = rule.remote.tls.as_ref().and_then(|tls| tls.key.as_ref()).and_then(value);
+    Task { order, rule, secrets: Secrets { password, key } }
 }
 
 /// What earlier bridges moved and what this one moved; what waits is not a sum, and the queue keeps its own drops. Those

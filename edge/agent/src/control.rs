@@ -15,6 +15,7 @@ use tidegate_edge_queue::Queue;
 use tidegate_model::code::Code;
 use tidegate_model::ids::{EdgeId, RuleName, SessionId};
 use tidegate_model::limits::MAX_RULE_TEXT_BYTES;
+use tidegate_model::rule::Secret;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -62,6 +63,9 @@ pub enum Request {
         rule: Hidden,
         /// Its password.
         password: Option<Hidden>,
+        /// The private key of its client certificate.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Hidden>,
     },
     /// Remove a rule of this site, by name or id.
     Remove {
@@ -123,8 +127,10 @@ impl Request {
     /// The request to apply this rule.
     #[must_use]
     pub fn apply(rule: &SiteRule) -> Self {
-        let password = rule.password.as_ref().map(|password| Hidden(password.reveal().to_owned()));
-        Self::Apply { rule: Hidden(rule.rule.canonical_toml()), password }
+        let hidden =
+            |secret: &Option<Secret>| secret.as_ref().map(|secret| Hidden(secret.reveal().to_owned()));
+        let (password, key) = (hidden(&rule.secrets.password), hidden(&rule.secrets.key));
+        Self::Apply { rule: Hidden(rule.rule.canonical_toml()), password, key }
     }
 }
 
@@ -383,7 +389,7 @@ async fn ask(request: Request, asks: &mpsc::Sender<Ask>) -> Answer {
         Request::Rules => Ask::Rules(reply),
         Request::Start { rule } => Ask::Act { rule, action: LocalAction::Start, reply },
         Request::Stop { rule } => Ask::Act { rule, action: LocalAction::Stop, reply },
-        Request::Apply { rule, password } => match rules_dir::rule_of(&rule.0, password.map(|p| p.0)) {
+        Request::Apply { rule, password, key } => match rules_dir::rule_of(&rule.0, password, key) {
             Ok(rule) => Ask::Apply { rule: Box::new(rule), reply },
             Err(detail) => return Answer::Error { code: Code::InvalidConfig, detail },
         },

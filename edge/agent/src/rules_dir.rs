@@ -13,11 +13,14 @@ use std::time::Duration;
 use tidegate_edge_core::{Agent, Input, RuleFile, Setup, SiteRule, Snapshot};
 use tidegate_model::ids::StoreId;
 use tidegate_model::limits::{MAX_RULE_TEXT_BYTES, MAX_RULES_PER_EDGE};
-use tidegate_model::rule::{Draft, Format, Limits, Secret, SecretInput, parse, parse_on_site};
+use tidegate_model::rule::{
+    Draft, FileField, Format, Limits, Problems, Secret, Secrets, parse, parse_on_site,
+};
 use tidegate_model::time::{Monotonic, Now, Wall};
 use tokio::sync::{Notify, mpsc};
 
-use crate::settings::{AgentConfig, first_line};
+use crate::control::Hidden;
+use crate::settings::{AgentConfig, first_line, whole};
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -29,8 +32,8 @@ const MAX_ENTRIES: usize = 10 * MAX_RULES_PER_EDGE;
 pub(crate) struct Contents {
     /// Every file that may hold a rule, by name.
     pub files: Vec<RuleFile>,
-    /// Files that hold their passwords: a change of one of these is a change of the rules.
-    passwords: BTreeSet<PathBuf>,
+    /// Files that hold fields of theirs: a change of one of these is a change of the rules.
+    named: BTreeSet<PathBuf>,
 }
 
 /// What the watcher found.
@@ -73,7 +76,7 @@ pub(crate) async fn watch(
     reload: Arc<Reload>,
     changes: mpsc::Sender<Change>,
 ) {
-    let mut passwords = first.map(|contents| contents.passwords).unwrap_or_default();
+    let mut named = first.map(|contents| contents.named).unwrap_or_default();
     // Between the first reading and this look nothing was settled, so the first look is a change to be confirmed.
     let mut taken: Option<Look> = None;
     let mut before: Option<Look> = None;
@@ -83,7 +86,7 @@ pub(crate) async fn watch(
             () = reload.wanted.notified() => true,
             () = tokio::time::sleep(LOOK_EVERY) => false,
         };
-        let (place, known) = (dir.clone(), passwords.clone());
+        let (place, known) = (dir.clone(), named.clone());
         let Ok(now) = tokio::task::spawn_blocking(move || look(&place, &known)).await else { return };
         let is_settled = before.as_ref() == Some(&now);
         let is_new = taken.as_ref() != Some(&now);
@@ -96,8 +99,8 @@ pub(crate) async fn watch(
         taken = Some(now);
         let change = match read {
             Ok(contents) => {
-                // Another set of password files is looked at from now on, which makes one more change.
-                passwords.clone_from(&contents.passwords);
+                // Another set of files is looked at from now on, which makes one more change.
+                named.clone_from(&contents.named);
                 Change::Read { contents, again }
             }
             Err(why) => Change::Unreadable(why),
@@ -108,8 +111,8 @@ pub(crate) async fn watch(
     }
 }
 
-fn look(dir: &Path, passwords: &BTreeSet<PathBuf>) -> Look {
-    let files = names(dir)?.into_iter().map(|name| dir.join(name)).chain(passwords.iter().cloned());
+fn look(dir: &Path, named: &BTreeSet<PathBuf>) -> Look {
+    let files = names(dir)?.into_iter().map(|name| dir.join(name)).chain(named.iter().cloned());
     let seen = files.map(|path| {
         let told = std::fs::metadata(&path)
             .map_or((0, 0, 0, 0), |meta| (meta.mtime(), meta.mtime_nsec(), meta.len(), meta.ino()));
@@ -150,12 +153,12 @@ fn names(dir: &Path) -> Result<Vec<String>, String> {
 /// # Errors
 /// Why the directory as a whole cannot be read; what is wrong with one file stands at that file.
 pub(crate) fn read(dir: &Path) -> Result<Contents, String> {
-    let mut contents = Contents { files: Vec::new(), passwords: BTreeSet::new() };
+    let mut contents = Contents { files: Vec::new(), named: BTreeSet::new() };
     for name in names(dir)? {
         let path = dir.join(&name);
         let content = match draft(&path) {
             Ok(draft) => {
-                contents.passwords.extend(draft.password_file().map(|file| dir.join(file)));
+                contents.named.extend(draft.files().values().map(|file| dir.join(file)));
                 site_rule(draft, &name, dir)
             }
             Err(why) => Err(why),
@@ -211,16 +214,17 @@ pub fn located(file: &str, detail: &str) -> String {
     if detail.starts_with(file) { detail.to_owned() } else { format!("{file}: {detail}") }
 }
 
-/// The rule of this TOML text, with this password.
+/// The rule of this TOML text, with these secrets.
 ///
 /// # Errors
 /// Everything that is wrong with it, for people.
-pub(crate) fn rule_of(text: &str, password: Option<String>) -> Result<SiteRule, String> {
-    let draft = parse(text, Format::Toml).map_err(|problems| problems.to_string())?;
-    let draft = match password {
-        Some(password) => draft.with_password(Secret::new(password)),
-        None => draft,
-    };
+pub(crate) fn rule_of(text: &str, password: Option<Hidden>, key: Option<Hidden>) -> Result<SiteRule, String> {
+    let mut draft = parse(text, Format::Toml).map_err(|problems| problems.to_string())?;
+    for (field, secret) in [(FileField::Password, password), (FileField::Key, key)] {
+        if let Some(Hidden(secret)) = secret {
+            draft = draft.with(field, Secret::new(secret));
+        }
+    }
     checked(draft, "the rule")
 }
 
@@ -241,27 +245,24 @@ fn draft(path: &Path) -> Result<Draft, String> {
 }
 
 fn site_rule(draft: Draft, name: &str, dir: &Path) -> Result<SiteRule, String> {
-    let password = match draft.password_file() {
-        Some(file) => {
-            Some(first_line(&dir.join(file)).map_err(|why| format!("{name}: remote.password_file: {why}"))?)
-        }
-        None => None,
-    };
-    let draft = match password {
-        Some(password) => draft.with_password(password),
-        None => draft,
-    };
-    checked(draft, &short(Path::new(name)))
+    let mut filled = draft.clone();
+    for (field, file) in draft.files() {
+        let file = dir.join(file);
+        let text = match field {
+            FileField::Password => first_line(&file),
+            FileField::Ca | FileField::Certificate | FileField::Key => whole(&file),
+        };
+        filled = filled.with(*field, text.map_err(|why| format!("{name}: {}: {why}", field.name()))?);
+    }
+    checked(filled, &short(Path::new(name)))
 }
 
 fn checked(draft: Draft, name: &str) -> Result<SiteRule, String> {
-    let (rule, secret) =
-        draft.validate(&Limits::default()).map_err(|problems| problems.in_file(name).to_string())?;
-    let password: Option<Secret> = match secret {
-        SecretInput::Set(password) => Some(password),
-        SecretInput::Keep | SecretInput::Clear => None,
-    };
-    Ok(SiteRule { rule, password })
+    let told = |problems: Problems| problems.in_file(name).to_string();
+    let (rule, secrets) = draft.validate(&Limits::default()).map_err(told)?;
+    let secrets = secrets.apply(Secrets::default());
+    rule.has_what_it_needs(&secrets).map_err(told)?;
+    Ok(SiteRule { rule, secrets })
 }
 
 fn short(path: &Path) -> String {

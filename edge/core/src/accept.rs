@@ -113,7 +113,7 @@ pub(crate) fn check_target(
         return refuse(Code::PolicyDenied, why);
     }
     let mut secrets = Vec::new();
-    if let Some(wanted) = &rule.remote.password {
+    for wanted in rule.remote.secrets() {
         let is_it = |s: &&SecretValue| s.id == wanted.id && s.version == wanted.version;
         let found =
             set.secrets.iter().find(is_it).or_else(|| held_here().flat_map(|h| &h.secrets).find(is_it));

@@ -47,7 +47,7 @@ mod tests {
     fn rule(name: &str, client_id: &str) -> Login {
         Login {
             rule: RuleName::new(name).unwrap(),
-            address: BrokerAddress { host: "h".to_owned(), port: 1883 },
+            addresses: vec![BrokerAddress { host: "h".to_owned(), port: 1883 }],
             client_id: client_id.to_owned(),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidegate_model::code::Code;
 use tidegate_model::ids::{RuleId, RuleName, SessionId};
 use tidegate_model::limits::MAX_RULES_PER_EDGE;
-use tidegate_model::rule::{Change, EdgeRule, Secret, ValidRule};
+use tidegate_model::rule::{Change, EdgeRule, Secrets, ValidRule};
 use tidegate_model::wire::{Counters, Fault, SecretValue};
 
 use crate::record::{Meta, RuleRecord, Tombstone};
@@ -131,8 +131,8 @@ pub enum LocalAction {
 pub struct SiteRule {
     /// The rule.
     pub rule: ValidRule,
-    /// Its password, from the rule itself or from the file that it names.
-    pub password: Option<Secret>,
+    /// Its secrets, from the rule itself or from the files that it names.
+    pub secrets: Secrets,
 }
 
 /// One file of the rules directory.

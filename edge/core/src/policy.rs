@@ -6,7 +6,7 @@ use tidegate_model::topic::TopicFilter;
 /// The local allow-list. What is `None` is not restricted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Remote hosts: a name or address in full, or `*.` and a suffix. Case does not matter.
+    /// Remote hosts, those of proxies included: a name or address in full, or `*.` and a suffix. Case does not matter.
     pub hosts: Option<Vec<String>>,
     /// Local topics that rules may forward and write; each local filter must lie within one of these.
     pub topics: Option<Vec<TopicFilter>>,
@@ -18,11 +18,13 @@ impl Policy {
     /// Why this rule is not allowed here; `None`: it is. The sentence names what the rule asks for.
     #[must_use]
     pub fn refusal(&self, rule: &EdgeRule) -> Option<String> {
-        let host = rule.remote.address.host.as_str();
-        if let Some(hosts) = &self.hosts
-            && !hosts.iter().any(|allowed| host_matches(allowed, host))
-        {
-            return Some(format!("the policy of this edge does not allow the remote host '{host}'"));
+        if let Some(allowed) = &self.hosts {
+            let hosts = rule.remote.addresses().chain(&rule.remote.proxy).map(|address| &address.host);
+            for host in hosts {
+                if !allowed.iter().any(|allowed| host_matches(allowed, host)) {
+                    return Some(format!("the policy of this edge does not allow the remote host '{host}'"));
+                }
+            }
         }
         if let Some(topics) = &self.topics {
             let local =

@@ -19,7 +19,8 @@ use tidegate_model::ids::{RuleId, RuleName};
 use tidegate_model::limits::MAX_RULES_PER_EDGE;
 use tidegate_model::placement::VersionDigest;
 use tidegate_model::rule::{
-    ClientIdClash, Login, RenderContext, Rendered, Secret, SecretRef, Start, ValidRule, render,
+    ClientIdClash, Login, RenderContext, Rendered, Secret, SecretRef, SecretRefs, Secrets, Start, ValidRule,
+    render,
 };
 use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{By, Config, DesiredRun, Origin, SecretValue, Set, one_line};
@@ -115,7 +116,8 @@ impl Agent {
                 return held.map(|login| (true, Wish { held: Some(login.clone()), login }));
             }
         }
-        let Rendered { rule, .. } = self.render_site(&site.rule, None).ok()?;
+        // As what it logs in does not depend on the names of its secrets.
+        let Rendered { rule, .. } = self.render_site(&site.rule, site.secrets.refs("", 0)).ok()?;
         Some((false, Wish { login: Login::from(&rule), held }))
     }
 
@@ -239,8 +241,8 @@ impl Agent {
             return Ok(false);
         }
         let generation = Generation(self.known(id).map_or(0, |known| known.generation.0) + 1);
-        let secret = site.password.as_ref().map(|password| secret_ref(id, record, password, generation));
-        let Rendered { bytes, digest, .. } = self.render_site(&site.rule, secret.clone())?;
+        let refs = refs_of(id, record, &site.secrets, generation);
+        let Rendered { bytes, digest, .. } = self.render_site(&site.rule, refs.clone())?;
         let run = match earlier {
             Some((_, OnSite { withdrawn: Some(before), .. })) => before.run,
             // A stop by hand outlives a change; what never got so far begins as it is written.
@@ -251,10 +253,12 @@ impl Agent {
             },
         };
         let restart = record.map_or(0, |record| record.restart);
-        let secrets = secret.zip(site.password.as_ref()).map(|(secret, password)| SecretValue {
-            id: secret.id,
-            version: secret.version,
-            value: password.reveal().to_owned(),
+        let Secrets { password, key } = &site.secrets;
+        let secrets = refs.password.zip(password.as_ref()).into_iter().chain(refs.key.zip(key.as_ref()));
+        let secrets = secrets.map(|(SecretRef { id, version }, secret)| SecretValue {
+            id,
+            version,
+            value: secret.reveal().to_owned(),
         });
         let mut set = Set {
             rule: id,
@@ -266,7 +270,7 @@ impl Agent {
             run,
             restart,
             config: Config::Bytes(bytes),
-            secrets: secrets.into_iter().collect(),
+            secrets: secrets.collect(),
         };
         set.want = set.compute_want();
         self.accept(set, None, Some(on_site), turn);
@@ -274,12 +278,12 @@ impl Agent {
         Ok(true)
     }
 
-    fn render_site(&self, rule: &ValidRule, secret: Option<SecretRef>) -> Result<Rendered, LocalRefusal> {
+    fn render_site(&self, rule: &ValidRule, secrets: SecretRefs) -> Result<Rendered, LocalRefusal> {
         let context = RenderContext {
             account: self.setup.account.clone(),
             edge: self.setup.edge.clone(),
             vars: BTreeMap::new(),
-            secret,
+            secrets,
         };
         render(rule, &context).map_err(|problems| LocalRefusal::Invalid {
             name: rule.name().clone(),
@@ -345,23 +349,26 @@ fn has_failed(record: &RuleRecord) -> bool {
     record.outcome.as_ref().is_some_and(|outcome| !outcome.code.is_success())
 }
 
-/// What was written, the password included.
+/// What was written, the secrets included.
 fn content_digest(site: &SiteRule) -> Digest {
-    let password = site.password.as_ref().map_or("", Secret::reveal);
-    Digest::of(format!("{}\n{password}", site.rule.content_digest()).as_bytes())
+    let password = site.secrets.password.as_ref().map_or("", Secret::reveal);
+    let mut text = format!("{}\n{password}", site.rule.content_digest());
+    if let Some(key) = &site.secrets.key {
+        text.push('\n');
+        text.push_str(key.reveal());
+    }
+    Digest::of(text.as_bytes())
 }
 
-/// The password's name: the one that it has here already, else a new version.
-fn secret_ref(
-    id: RuleId,
-    record: Option<&RuleRecord>,
-    password: &Secret,
-    generation: Generation,
-) -> SecretRef {
-    let held = record.and_then(RuleRecord::current).into_iter().flat_map(|held| &held.secrets);
-    let same = held.into_iter().find(|secret| secret.value == password.reveal());
-    match same {
-        Some(secret) => SecretRef { id: secret.id.clone(), version: secret.version },
-        None => SecretRef { id: id.to_string(), version: generation.0 },
-    }
+/// The names of the secrets: the one that a secret has here already, else a new version.
+fn refs_of(id: RuleId, record: Option<&RuleRecord>, secrets: &Secrets, generation: Generation) -> SecretRefs {
+    let held = || record.and_then(RuleRecord::current).into_iter().flat_map(|held| &held.secrets);
+    let named = |secret: &Secret, new: SecretRef| match held().find(|held| held.value == secret.reveal()) {
+        Some(same) => SecretRef { id: same.id.clone(), version: same.version },
+        None => new,
+    };
+    let id = id.to_string();
+    let password = |secret| named(secret, SecretRef::password(&id, generation.0));
+    let key = |secret| named(secret, SecretRef::key(&id, generation.0));
+    SecretRefs { password: secrets.password.as_ref().map(password), key: secrets.key.as_ref().map(key) }
 }

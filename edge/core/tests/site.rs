@@ -10,18 +10,17 @@ use tidegate_edge_core::{
 use tidegate_model::code::{Code, FaultCode};
 use tidegate_model::ids::{AccountId, EdgeId, RuleId, RuleName};
 use tidegate_model::placement::RunState;
-use tidegate_model::rule::{EdgeRule, Format, Limits, RenderContext, SecretInput, parse_on_site, render};
+use tidegate_model::rule::{
+    EdgeRule, Format, Limits, RenderContext, SecretRefs, Secrets, parse_on_site, render,
+};
 use tidegate_model::wire::{By, Counters, DesiredRun, Fault, Origin, Set, Up, Want};
 use world::{RULE, World, removal, set, set_of, setup};
 
 fn site_rule(text: &str) -> SiteRule {
     let draft = parse_on_site(text, Format::Toml).unwrap_or_else(|p| panic!("{p}"));
-    let (rule, secret) = draft.validate(&Limits::default()).unwrap_or_else(|p| panic!("{p}"));
-    let password = match secret {
-        SecretInput::Set(password) => Some(password),
-        SecretInput::Keep | SecretInput::Clear => None,
-    };
-    SiteRule { rule, password }
+    let (rule, secrets) = draft.validate(&Limits::default()).unwrap_or_else(|p| panic!("{p}"));
+    let secrets = secrets.apply(Secrets::default());
+    SiteRule { rule, secrets }
 }
 
 fn text(name: &str, remote: &str, topic: &str) -> String {
@@ -297,7 +296,7 @@ fn m3_a_rule_of_the_cloud_and_one_of_the_site_do_not_use_one_client_id() {
             account: AccountId::default_account(),
             edge: EdgeId::new("gw-7").expect("a valid name"),
             vars: Default::default(),
-            secret: None,
+            secrets: SecretRefs::default(),
         };
         render(&rule, &context).expect("it fits").bytes
     };

@@ -14,6 +14,12 @@ pub const MAX_RULES_PER_EDGE: usize = 200;
 pub const MAX_TOMBSTONES: usize = 1_000;
 /// Rules told in one page of an inventory.
 pub const INVENTORY_PAGE_RULES: usize = 50;
+/// Other addresses of a remote broker that a rule names at the most.
+pub const MAX_FALLBACK_URLS: usize = 7;
+/// Application protocols that a rule offers at the most.
+pub const MAX_ALPN: usize = 8;
+/// Longest text of certificates, or of a private key, of a rule, in bytes.
+pub const MAX_PEM_BYTES: usize = 24 * 1024;
 /// Secrets that one `set` carries at the most.
 pub const MAX_SECRETS_PER_RULE: usize = 8;
 

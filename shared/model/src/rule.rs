@@ -7,7 +7,7 @@
 //! ```
 //!
 //! * [`Draft`]: fields have the right types; the text's places are remembered for messages.
-//! * [`ValidRule`]: makes sense as a whole; the cloud stores this, the password beside it.
+//! * [`ValidRule`]: makes sense as a whole; the cloud stores this, the secrets beside it.
 //! * [`Rendered`]: the exact bytes for one edge, with a digest; stored and sent, never made again by an upgrade.
 //! * [`EdgeRule`]: what the agent runs.
 //!
@@ -31,12 +31,14 @@ mod resolve;
 mod secret;
 mod spec;
 mod template;
+mod tls;
 mod url;
 mod valid;
 
 pub use check::Limits;
+pub use decode::FileField;
 pub use edge::{
-    Change, ClientIdClash, Delivery, EdgeQueue, EdgeRemote, EdgeRule, Login, Route, client_id_clash,
+    Change, ClientIdClash, Delivery, EdgeQueue, EdgeRemote, EdgeRule, EdgeTls, Login, Route, client_id_clash,
     is_unsupported,
 };
 pub use explain::{Explained, Fate, Oddity, explain, oddities};
@@ -45,10 +47,10 @@ pub use parse::{Draft, Format, parse, parse_on_site};
 pub use problem::{CODES, Place, Problem, Problems};
 pub use quantity::{Bytes, InvalidQuantity, Seconds};
 pub use render::{RenderContext, Rendered, render};
-pub use secret::{Secret, SecretInput, SecretRef};
+pub use secret::{Secret, SecretInput, SecretInputs, SecretRef, SecretRefs, Secrets};
 pub use spec::{
     DEFAULT_CLIENT_ID, OnDrift, OnWipe, PolicySpec, Qos, QueueSpec, RemoteSpec, RouteSpec, RuleSpec, Start,
-    VarSpec, WhenFull,
+    TlsSpec, VarSpec, WhenFull,
 };
 pub use template::BUILT_IN as BUILT_IN_VARIABLES;
 pub use url::{BrokerAddress, InvalidBrokerUrl};

@@ -58,9 +58,9 @@ const WRONG: [(&str, Format, &str); 38] = [
         "name = \"a\"\n[remote]\nurl = \"broker.example:1883\"\n[[forwards]]\ntopic = \"a\"\n",
     ),
     (
-        "TLS",
+        "TLS settings for a broker that is spoken to in clear",
         Format::Toml,
-        "name = \"a\"\n[remote]\nurl = \"mqtts://broker.example\"\n[[forwards]]\ntopic = \"a\"\n",
+        "name = \"a\"\n[remote]\nurl = \"mqtt://broker.example\"\n[remote.tls]\nserver_name = \"b.example\"\n[[forwards]]\ntopic = \"a\"\n",
     ),
     (
         "a port that is none",

@@ -26,6 +26,7 @@ pub mod process;
 pub mod proxy;
 pub mod rule;
 pub mod sink;
+pub mod tls;
 pub mod wait;
 pub mod world;
 

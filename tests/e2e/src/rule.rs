@@ -13,6 +13,8 @@ pub struct Rule {
     pub mountpoint: String,
     /// The remote broker.
     pub remote: SocketAddr,
+    /// Its URL, in place of the one of `remote`.
+    pub url: Option<String>,
     /// User name and password there.
     pub login: Option<(String, String)>,
     /// Keep-alive, as text.
@@ -35,6 +37,7 @@ impl Rule {
             name: name.to_owned(),
             mountpoint: "plant/{edge}/".to_owned(),
             remote,
+            url: None,
             login: None,
             keep_alive: "5s".to_owned(),
             start: None,
@@ -51,9 +54,10 @@ impl Rule {
         if let Some(start) = &self.start {
             text += &format!("start = {start:?}\n");
         }
+        let url = self.url.clone().unwrap_or_else(|| format!("mqtt://{}", self.remote));
         text += &format!(
-            "\n[remote]\nurl = \"mqtt://{}\"\nclient_id = \"{{edge}}-{}\"\nkeep_alive = {:?}\n",
-            self.remote, self.name, self.keep_alive
+            "\n[remote]\nurl = {url:?}\nclient_id = \"{{edge}}-{}\"\nkeep_alive = {:?}\n",
+            self.name, self.keep_alive
         );
         if let Some((username, password)) = &self.login {
             text += &format!("username = {username:?}\npassword = {password:?}\n");

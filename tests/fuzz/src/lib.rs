@@ -41,7 +41,10 @@ pub fn rule_text(input: &[u8]) {
         Err(problems) => assert!(!problems.is_empty()),
         Ok(rule) => {
             assert_eq!(read_rule(&rule.canonical_toml(), Format::Toml).as_ref(), Ok(&rule));
-            assert_eq!(read_rule(&rule.to_json(true).to_string(), Format::Json).as_ref(), Ok(&rule));
+            assert_eq!(
+                read_rule(&rule.to_json_telling(&Default::default()).to_string(), Format::Json).as_ref(),
+                Ok(&rule)
+            );
         }
     }
 }

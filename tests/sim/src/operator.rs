@@ -6,7 +6,7 @@ use std::fmt;
 
 use tidegate_cloud_core::{Expect, Request};
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
-use tidegate_model::rule::{Format, Limits, Secret, SecretInput, ValidRule, parse};
+use tidegate_model::rule::{Format, Limits, Secret, SecretInput, SecretInputs, ValidRule, parse};
 use uuid::Uuid;
 
 use crate::remote::{REMOTES, host};
@@ -106,7 +106,7 @@ pub fn content(rule: usize, shape: Shape) -> ValidRule {
 /// A rule's save. `id` is its identity if it is new.
 #[must_use]
 pub fn save(id: u128, rule: usize, shape: Shape, password: Password) -> Request {
-    let secret = match password {
+    let password = match password {
         Password::Keep => SecretInput::Keep,
         Password::Set(which) => SecretInput::Set(Secret::new(["one", "two"][which % 2])),
         Password::Clear => SecretInput::Clear,
@@ -114,7 +114,7 @@ pub fn save(id: u128, rule: usize, shape: Shape, password: Password) -> Request 
     Request::SaveRule {
         id: RuleId(Uuid::from_u128(id)),
         content: Box::new(content(rule, shape)),
-        secret,
+        secrets: SecretInputs { password, ..SecretInputs::default() },
         expect: Expect::Any,
         note: String::new(),
     }

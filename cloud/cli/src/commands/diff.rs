@@ -110,24 +110,24 @@ async fn file_with_server(session: &Session, path: &Path) -> Result<bool, Failur
     Ok(!lines.is_empty())
 }
 
-/// The content of a file in the API's form, with the defaults filled in. A password in the file cannot be compared: the
+/// The content of a file in the API's form, with the defaults filled in. A secret in the file cannot be compared: the
 /// server never shows its own.
 fn parse(session: &Session, file: &files::RuleFile) -> Result<Value, Failure> {
-    use tidegate_model::rule::{Format, Limits, SecretInput, parse};
+    use tidegate_model::rule::{Format, Limits, SecretInputs, parse};
     let format = match file.language {
         files::Language::Toml => Format::Toml,
         files::Language::Yaml => Format::Yaml,
         files::Language::Json => Format::Json,
     };
     let draft = parse(&file.text, format).and_then(|draft| draft.validate(&Limits::default()));
-    let (rule, secret) =
+    let (rule, secrets) =
         draft.map_err(|problems| Failure::Failed(problems.in_file(&file.shown).to_string()))?;
-    if matches!(secret, SecretInput::Set(_)) {
+    if secrets != SecretInputs::default() {
         session.out.note(
-            "note: the password of the file is not compared: the server does not show the one it holds",
+            "note: password and key of the file are not compared: the server does not show those that it holds",
         );
     }
-    Ok(rule.to_json(false))
+    Ok(rule.to_json())
 }
 
 type Change = (String, Option<Value>, Option<Value>);
@@ -140,8 +140,8 @@ fn changes(old: &Value, new: &Value) -> Vec<Change> {
 }
 
 fn compare(pointer: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec<Change>) {
-    // Whether a password is set is a fact of the server's, not of the file's.
-    if pointer == "/remote/password_set" || old == new {
+    // Whether a secret is set is a fact of the server's, not of the file's.
+    if matches!(pointer, "/remote/password_set" | "/remote/tls/key_set") || old == new {
         return;
     }
     match (old, new) {

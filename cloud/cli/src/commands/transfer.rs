@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tidegate_cloud::os;
 use tidegate_model::ids::{AccountId, EdgeId};
 use tidegate_model::rule::mosquitto::{self, Import, ImportedBridge, ImportedLine, Outcome};
-use tidegate_model::rule::{Limits, RenderContext, SecretInput, parse};
+use tidegate_model::rule::{Limits, RenderContext, SecretInput, SecretRefs, parse};
 
 use super::files::{Language, RuleFile};
 use super::{Session, apply, files, targets};
@@ -85,14 +85,21 @@ async fn exported(
         let text = connection(session, name, &content, edge).await?;
         return Ok((content, text));
     }
-    let remote = content["remote"].as_object_mut();
-    let password_set = remote.and_then(|remote| remote.remove("password_set")) == Some(Value::Bool(true));
-    let cannot = |error: String| Failure::Failed(format!("rule {name} cannot be written so: {error}"));
-    let note = if password_set {
-        "# The password is not exported; applying this file keeps the one that is stored.\n"
-    } else {
-        ""
+    let mut was_set = |table: &str, fact: &str| {
+        let table = content.pointer_mut(table).and_then(Value::as_object_mut);
+        table.and_then(|table| table.remove(fact)) == Some(Value::Bool(true))
     };
+    let note = match (was_set("/remote", "password_set"), was_set("/remote/tls", "key_set")) {
+        (false, false) => "",
+        (true, false) => "# The password is not exported; applying this file keeps the one that is stored.\n",
+        (false, true) => {
+            "# The private key is not exported; applying this file keeps the one that is stored.\n"
+        }
+        (true, true) => {
+            "# Password and private key are not exported; applying this file keeps those that are stored.\n"
+        }
+    };
+    let cannot = |error: String| Failure::Failed(format!("rule {name} cannot be written so: {error}"));
     let text = match format {
         ExportFormat::Toml => {
             format!("{note}{}", toml::to_string(&content).map_err(|e| cannot(e.to_string()))?)
@@ -124,7 +131,12 @@ async fn connection(
         Some(edge) => {
             let vars = targets::one(session, name, edge).await?.vars;
             let edge = EdgeId::new(edge).map_err(|error| Failure::Usage(error.to_string()))?;
-            Some(RenderContext { account: AccountId::default_account(), edge, vars, secret: None })
+            Some(RenderContext {
+                account: AccountId::default_account(),
+                edge,
+                vars,
+                secrets: SecretRefs::default(),
+            })
         }
         None => None,
     };
@@ -266,8 +278,8 @@ fn print(
                 "connection": b.connection,
                 "line": b.line,
                 "name": b.spec.name,
-                "content": b.rule.as_ref().map(|rule| rule.to_json(false)),
-                "password_in_file": matches!(b.secret, SecretInput::Set(_)),
+                "content": b.rule.as_ref().map(|rule| rule.to_json()),
+                "password_in_file": matches!(b.secrets.password, SecretInput::Set(_)),
             })
         })
         .collect();
@@ -275,7 +287,7 @@ fn print(
         let mut texts = Vec::new();
         for bridge in bridges {
             let mut text = format!("# from {shown}:{}, connection {}\n", bridge.line, bridge.connection);
-            if matches!(bridge.secret, SecretInput::Set(_)) {
+            if matches!(bridge.secrets.password, SecretInput::Set(_)) {
                 text.push_str("# its password is in that file and not shown\n");
             }
             match &bridge.rule {
@@ -292,10 +304,9 @@ fn print(
 
 /// What is sent for a connection: the rule with its password.
 fn file(bridge: &ImportedBridge, shown: &str) -> Option<RuleFile> {
-    let mut content = bridge.rule.as_ref()?.to_json(false);
+    let mut content = bridge.rule.as_ref()?.to_json();
     let remote = content["remote"].as_object_mut()?;
-    remote.remove("password_set");
-    if let SecretInput::Set(secret) = &bridge.secret {
+    if let SecretInput::Set(secret) = &bridge.secrets.password {
         remote.insert("password".into(), secret.reveal().into());
     }
     let shown = format!("{shown} (connection {})", bridge.connection);

@@ -120,6 +120,9 @@ pub fn rule(out: &Out, now: Timestamp, rule: &Rule, placed: &[Placement], wide: 
     {
         lines.push("Password    set (never shown)".into());
     }
+    if rule.content.pointer("/remote/tls/key_set") == Some(&Value::Bool(true)) {
+        lines.push("Client key  set (never shown)".into());
+    }
     lines.push(String::new());
     if placed.is_empty() {
         lines.push(format!("Not placed on any edge. Next: tidegate rule place {} --edge EDGE", rule.name));

@@ -7,7 +7,7 @@ use tidegate_cloud_core::{Controller, Expect, PlacementFilter, Request, Settings
 use tidegate_model::code::Code;
 use tidegate_model::ids::{RuleId, StoreId};
 use tidegate_model::placement::{Action, IssueState, Role, RunState};
-use tidegate_model::rule::SecretInput;
+use tidegate_model::rule::SecretInputs;
 use tidegate_model::version::RuleVersion;
 use tidegate_model::wire::By;
 
@@ -56,7 +56,7 @@ fn request(step: &Step) -> Option<Request> {
         Step::Save(topic) => Request::SaveRule {
             id: RuleId(uuid::Uuid::from_u128(1_000)),
             content: Box::new(content("up", &format!("sensors/{topic}"), "")),
-            secret: SecretInput::Keep,
+            secrets: SecretInputs::default(),
             expect: Expect::Any,
             note: String::new(),
         },

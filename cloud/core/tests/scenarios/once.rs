@@ -6,7 +6,7 @@ use tidegate_cloud_core::{
 use tidegate_model::digest::Digest;
 use tidegate_model::ids::RuleId;
 use tidegate_model::placement::Action;
-use tidegate_model::rule::SecretInput;
+use tidegate_model::rule::SecretInputs;
 
 use crate::world::{World, content, edge_id, rule_name};
 
@@ -28,7 +28,7 @@ fn create(id: u128) -> Request {
     Request::SaveRule {
         id: RuleId(uuid::Uuid::from_u128(id)),
         content: Box::new(content("new", "sensors/#", "")),
-        secret: SecretInput::Keep,
+        secrets: SecretInputs::default(),
         expect: Expect::Absent,
         note: String::new(),
     }

@@ -196,6 +196,10 @@ fn the_answer_to_the_last_question_is_no_copy_although_a_restored_disk_counts_it
     world.sq = 1;
     world.inventory();
     assert_eq!(world.set_count(), 0, "nobody asked for this one: it may be a copy");
+    let aside = Header { re: Some(question), ..world.header(0) };
+    let page = Up::Inventory(world.inventory_page());
+    world.raw(false, &Envelope::up(aside, &page));
+    assert_eq!(world.set_count(), 0, "a message outside the counting says nothing about it");
     let answer = |world: &mut World| {
         let page = Up::Inventory(world.inventory_page());
         let header = Header { re: Some(question), ..world.header(3) };

@@ -5,7 +5,7 @@ use tidegate_cloud_core::{Expect, Rejection, Request, WhenOffline};
 use tidegate_model::code::Code;
 use tidegate_model::ids::StoreId;
 use tidegate_model::placement::{Action, IssueState, RunState};
-use tidegate_model::rule::SecretInput;
+use tidegate_model::rule::SecretInputs;
 use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{Attempt, Birth, By, Config, DesiredRun, Origin, RunReport, Up};
 
@@ -83,7 +83,7 @@ fn a_wiped_edge_is_issued_again_or_left_alone_by_the_rules_policy() {
     assert_eq!(world.view("up").issue_state, IssueState::Issued);
 
     let policy = content("up", "sensors/#", "policy = { on_wipe = \"keep\" }");
-    world.save_with(policy, SecretInput::Keep, Expect::Any).unwrap();
+    world.save_with(policy, SecretInputs::default(), Expect::Any).unwrap();
     world.act("up", Action::Sync).unwrap();
     world.apply_set();
     world.held.clear();
@@ -209,4 +209,41 @@ fn how_an_action_ended_is_corrected_also_while_actions_on_the_edge_are_held() {
     world.up(&Up::Inventory(page));
     assert_eq!(world.record().last_issue.as_ref().map(|last| last.code), Some(Code::RemoteAuth));
     assert_eq!(world.set_count(), sets, "it is held: nothing is sent");
+}
+
+#[test]
+fn what_the_edge_did_under_the_same_number_before_the_cloud_was_restored_is_no_drift() {
+    let mut world = World::issued();
+    world
+        .save_with(
+            content("up", "other/#", "[policy]\non_drift = \"heal\""),
+            SecretInputs::default(),
+            Expect::Any,
+        )
+        .unwrap();
+    world.act("up", Action::Sync).unwrap();
+    let set = world.last_set().unwrap();
+    // A controller with a higher epoch gave the same set under the same number; this one is not obeyed, and gives up.
+    world.ce += 1_000_000_000;
+    world.report(world.run(RunState::Running, By::Agent));
+    assert_eq!(world.controller.held(&edge_id()), Some(Code::CloudBehind));
+    world.pass(70_000);
+    assert_eq!(world.record().last_issue.as_ref().map(|last| last.code), Some(Code::CloudBehind));
+    world.save("up", "third/#").unwrap();
+    world.ask(Request::ConfirmEdge { edge: edge_id() }).unwrap();
+    let run = world.run(RunState::Running, By::Cloud);
+    let held = crate::world::Held { set: set.clone(), running: Some(set.target), run, origin: Origin::Cloud };
+    world.held.insert(set.rule, held);
+    let sets = world.set_count();
+    world.ce = world.snapshot.meta.epoch;
+    world.sq = 0;
+    world.inventory();
+    assert_eq!(world.record().last_issue.as_ref().map(|last| last.code), Some(Code::Ok));
+    assert_eq!(
+        world.set_count(),
+        sets,
+        "it runs what was asked for last; the newer version waits for an operator"
+    );
+    assert_eq!(world.view("up").issue_state, IssueState::UpdatesNotIssued);
+    assert_eq!(world.record().target.as_ref().map(|target| target.at), Some(set.target));
 }

@@ -4,7 +4,7 @@ use tidegate_cloud_core::{
     Affected, Effect, Expect, How, Input, Rehearsed, Rejection, Reply, ReplyTo, Request,
 };
 use tidegate_model::placement::{Action, IssueState, Role};
-use tidegate_model::rule::SecretInput;
+use tidegate_model::rule::SecretInputs;
 
 use crate::world::{World, content, edge_id, rule_name};
 
@@ -36,7 +36,7 @@ fn save(topic: &str) -> Request {
     Request::SaveRule {
         id: tidegate_model::ids::RuleId(uuid::Uuid::from_u128(77)),
         content: Box::new(content("up", topic, "")),
-        secret: SecretInput::Keep,
+        secrets: SecretInputs::default(),
         expect: Expect::Any,
         note: String::new(),
     }
@@ -85,7 +85,7 @@ fn bounds_count_what_is_there() {
     let other = Request::SaveRule {
         id: tidegate_model::ids::RuleId(uuid::Uuid::from_u128(78)),
         content: Box::new(content("other", "a/#", "")),
-        secret: SecretInput::Keep,
+        secrets: SecretInputs::default(),
         expect: Expect::Any,
         note: String::new(),
     };

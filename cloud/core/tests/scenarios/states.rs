@@ -4,7 +4,7 @@ use crate::world::{World, content, edge_id, rule_name};
 use tidegate_cloud_core::{Expect, Rejection, Reply, Request, Saved, WhenOffline};
 use tidegate_model::code::{Code, FailureClass};
 use tidegate_model::placement::{Action, IssueState, Link, RunState};
-use tidegate_model::rule::SecretInput;
+use tidegate_model::rule::SecretInputs;
 use tidegate_model::version::RuleVersion;
 use tidegate_model::wire::{Config, DesiredRun};
 
@@ -139,7 +139,7 @@ fn c09_no_answer_is_a_network_failure_and_a_late_result_wins() {
 fn c10_a_rule_with_manual_start_is_issued_and_not_started() {
     let mut world = World::placed();
     world
-        .save_with(content("up", "sensors/#", "start = \"manual\""), SecretInput::Keep, Expect::Any)
+        .save_with(content("up", "sensors/#", "start = \"manual\""), SecretInputs::default(), Expect::Any)
         .unwrap();
     world.act("up", Action::Issue).unwrap();
     assert_eq!(world.last_set().unwrap().run, DesiredRun::Stopped);
@@ -174,9 +174,9 @@ fn c17_the_version_grows_by_one_and_an_unchanged_save_keeps_it() {
     assert_eq!(world.save("up", "a").unwrap(), (Saved::Unchanged, RuleVersion(1)));
     assert_eq!(world.save("up", "b").unwrap(), (Saved::Changed, RuleVersion(2)));
     let etag = world.controller.rule(&rule_name("up"), tidegate_model::placement::Role::Viewer).unwrap().etag;
-    let first = world.save_with(content("up", "c", ""), SecretInput::Keep, Expect::Etag(etag.clone()));
+    let first = world.save_with(content("up", "c", ""), SecretInputs::default(), Expect::Etag(etag.clone()));
     assert_eq!(first.unwrap(), (Saved::Changed, RuleVersion(3)));
-    let second = world.save_with(content("up", "d", ""), SecretInput::Keep, Expect::Etag(etag));
+    let second = world.save_with(content("up", "d", ""), SecretInputs::default(), Expect::Etag(etag));
     assert!(matches!(second, Err(Rejection::VersionConflict { .. })));
 }
 
@@ -267,7 +267,7 @@ fn two_rules_with_one_client_id_do_not_go_on_one_edge() {
     let same = content("down", "x", "").canonical_toml().replace("{edge}-{rule}", "gw-1-up");
     let draft = tidegate_model::rule::parse(&same, tidegate_model::rule::Format::Toml).unwrap();
     let (rule, _) = draft.validate(&Default::default()).unwrap();
-    world.save_with(rule, SecretInput::Keep, Expect::Any).unwrap();
+    world.save_with(rule, SecretInputs::default(), Expect::Any).unwrap();
     match world.place("down") {
         Err(Rejection::ClientIdClash { other, .. }) => assert_eq!(other, rule_name("up")),
         other => panic!("{other:?}"),

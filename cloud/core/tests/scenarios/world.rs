@@ -12,7 +12,7 @@ use tidegate_model::code::Code;
 use tidegate_model::digest::Digest;
 use tidegate_model::ids::{EdgeId, MessageId, RuleId, RuleName, SessionId, StoreId};
 use tidegate_model::placement::{Action, Role, RunState, VersionDigest};
-use tidegate_model::rule::{Format, Limits, Secret, SecretInput, ValidRule, parse};
+use tidegate_model::rule::{Format, Limits, Secret, SecretInput, SecretInputs, ValidRule, parse};
 use tidegate_model::time::{Monotonic, Now, Wall};
 use tidegate_model::version::RuleVersion;
 use tidegate_model::wire::{
@@ -186,13 +186,13 @@ impl World {
     pub fn save_with(
         &mut self,
         content: ValidRule,
-        secret: SecretInput,
+        secrets: SecretInputs,
         expect: Expect,
     ) -> Result<(Saved, RuleVersion), Rejection> {
         self.ids += 1;
         let id = RuleId(Uuid::from_u128(self.ids));
         let request =
-            Request::SaveRule { id, content: Box::new(content), secret, expect, note: String::new() };
+            Request::SaveRule { id, content: Box::new(content), secrets, expect, note: String::new() };
         match self.ask(request)? {
             Reply::Rule { rule, saved } => Ok((saved, rule.version)),
             other => panic!("a save was answered with {other:?}"),
@@ -200,12 +200,13 @@ impl World {
     }
 
     pub fn save(&mut self, name: &str, topic: &str) -> Result<(Saved, RuleVersion), Rejection> {
-        self.save_with(content(name, topic, ""), SecretInput::Keep, Expect::Any)
+        self.save_with(content(name, topic, ""), SecretInputs::default(), Expect::Any)
     }
 
     pub fn save_secret(&mut self, name: &str, password: &str) -> Result<(Saved, RuleVersion), Rejection> {
-        let secret = SecretInput::Set(Secret::new(password));
-        self.save_with(content(name, "sensors/#", ""), secret, Expect::Any)
+        let password = SecretInput::Set(Secret::new(password));
+        let secrets = SecretInputs { password, ..SecretInputs::default() };
+        self.save_with(content(name, "sensors/#", ""), secrets, Expect::Any)
     }
 
     pub fn place(&mut self, rule: &str) -> Result<Reply, Rejection> {

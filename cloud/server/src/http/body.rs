@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidegate_model::limits::MAX_RULE_TEXT_BYTES;
 use tidegate_model::plain;
-use tidegate_model::rule::{Format, Limits, SecretInput, ValidRule, parse};
+use tidegate_model::rule::{Format, Limits, SecretInputs, ValidRule, parse};
 
 use super::kind::Kind;
 use super::problem::{FieldError, Problem};
@@ -103,7 +103,7 @@ pub(super) async fn json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -
 }
 
 /// A whole rule, in one of the three formats.
-pub(super) async fn rule(headers: &HeaderMap, body: Body) -> Result<(ValidRule, SecretInput), Problem> {
+pub(super) async fn rule(headers: &HeaderMap, body: Body) -> Result<(ValidRule, SecretInputs), Problem> {
     let format = match content_type(headers) {
         ContentType::Json => Format::Json,
         ContentType::Toml => Format::Toml,
@@ -115,7 +115,7 @@ pub(super) async fn rule(headers: &HeaderMap, body: Body) -> Result<(ValidRule, 
     checked(&text(body).await?, format)
 }
 
-fn checked(text: &str, format: Format) -> Result<(ValidRule, SecretInput), Problem> {
+fn checked(text: &str, format: Format) -> Result<(ValidRule, SecretInputs), Problem> {
     parse(text, format)
         .and_then(|draft| draft.validate(&Limits::default()))
         .map_err(|problems| Problem::invalid_rule(&problems))
@@ -141,12 +141,14 @@ pub(super) async fn merge_patch(headers: &HeaderMap, body: Body) -> Result<Value
     }
 }
 
-/// The rule that a patch makes of the one that is there. A password of `null` removes the password; without one it stays.
-pub(super) fn patched(mut rule: Value, mut patch: Value) -> Result<(ValidRule, SecretInput), Problem> {
-    if let Some(password) = patch.pointer_mut("/remote/password")
-        && password.is_null()
-    {
-        *password = Value::String(String::new());
+/// The rule that a patch makes of the one that is there. A secret of `null` is removed; one that is not named stays.
+pub(super) fn patched(mut rule: Value, mut patch: Value) -> Result<(ValidRule, SecretInputs), Problem> {
+    for secret in ["/remote/password", "/remote/tls/key"] {
+        if let Some(secret) = patch.pointer_mut(secret)
+            && secret.is_null()
+        {
+            *secret = Value::String(String::new());
+        }
     }
     merge(&mut rule, patch);
     checked(&rule.to_string(), Format::Json).map_err(Problem::without_places)

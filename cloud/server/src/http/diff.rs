@@ -54,18 +54,14 @@ enum Op {
 /// The fields that differ, by JSON pointer.
 pub(super) fn changes(old: &VersionRecord, new: &VersionRecord) -> Vec<Change> {
     let mut changes = Vec::new();
-    let content = |record: &VersionRecord| record.content.to_json(record.secret.is_some());
-    compare(&mut changes, String::new(), Some(&content(old)), Some(&content(new)));
-    let secret = |record: &VersionRecord| record.secret.as_ref().map(|s| s.value.clone());
-    if let (Some(before), Some(after)) = (secret(old), secret(new))
-        && before != after
+    compare(&mut changes, String::new(), Some(&old.shown()), Some(&new.shown()));
+    let (before, after) = (old.secrets(), new.secrets());
+    for (pointer, before, after) in
+        [("/remote/password", before.password, after.password), ("/remote/tls/key", before.key, after.key)]
     {
-        changes.push(Change {
-            pointer: "/remote/password".to_owned(),
-            op: Op::Changed,
-            from: None,
-            to: None,
-        });
+        if before.is_some() && after.is_some() && before != after {
+            changes.push(Change { pointer: pointer.to_owned(), op: Op::Changed, from: None, to: None });
+        }
     }
     changes
 }

@@ -110,7 +110,7 @@ fn look(core: &Controller, rule: &RuleName, edge: &EdgeId) -> Result<Found, Box<
     let placement = core.placement(rule, edge, ROLE).filter(|placement| !placement.removing);
     let vars = placement.as_ref().map_or_else(BTreeMap::new, |placement| placement.vars.clone());
     let rendered = core
-        .preview(&record.content, record.secret.is_some(), edge, &vars)
+        .preview(&record.content, &record.secrets(), edge, &vars)
         .map_err(|problems| Rejection::InvalidOnEdge { rule: rule.clone(), edge: edge.clone(), problems })?;
     Ok(Found {
         version: record.version,

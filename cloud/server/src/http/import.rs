@@ -52,15 +52,9 @@ struct Draft {
 
 impl From<ImportedBridge> for Draft {
     fn from(bridge: ImportedBridge) -> Self {
-        let ImportedBridge { connection, line, spec, secret, rule } = bridge;
-        let content = rule.map(|rule| {
-            let mut content = rule.to_json(false);
-            if let Some(remote) = content["remote"].as_object_mut() {
-                remote.remove("password_set");
-            }
-            content
-        });
-        let password_in_file = matches!(secret, SecretInput::Set(_));
+        let ImportedBridge { connection, line, spec, secrets, rule } = bridge;
+        let content = rule.map(|rule| rule.to_json());
+        let password_in_file = matches!(secrets.password, SecretInput::Set(_));
         Self { connection, line, name: spec.name, content, password_in_file }
     }
 }

@@ -95,19 +95,23 @@ pub(super) fn complete(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
         operations(item).for_each(complete_operation);
     }
-    let remote = document.components.as_mut().and_then(|all| all.schemas.get_mut("RemoteSpec"));
-    if let Some(RefOr::T(Schema::Object(remote))) = remote {
-        // A password goes in and never comes out (rule/secret.rs), so that it is in no type that is shown.
-        let password = ObjectBuilder::new()
+    for (schema, secret, what, names) in [
+        ("RemoteSpec", "password", "password", "password_set"),
+        ("TlsSpec", "key", "private key of the client certificate (PEM)", "key_set"),
+    ] {
+        let found = document.components.as_mut().and_then(|all| all.schemas.get_mut(schema));
+        let Some(RefOr::T(Schema::Object(found))) = found else { continue };
+        // A secret goes in and never comes out (rule/secret.rs), so that it is in no type that is shown.
+        let text = ObjectBuilder::new()
             .schema_type(Type::String)
             .write_only(true)
-            .description(Some("The password. Left out it stays as it is; empty it is removed"));
+            .description(Some(format!("The {what}. Left out it stays as it is; empty it is removed")));
         let set = ObjectBuilder::new()
             .schema_type(Type::Boolean)
             .read_only(true)
-            .description(Some("Whether a password is kept"));
-        remote.properties.insert("password".to_owned(), password.into());
-        remote.properties.insert("password_set".to_owned(), set.into());
+            .description(Some(format!("Whether a {what} is kept")));
+        found.properties.insert(secret.to_owned(), text.into());
+        found.properties.insert(names.to_owned(), set.into());
     }
 }
 

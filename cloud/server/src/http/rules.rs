@@ -8,11 +8,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use tidegate_cloud_core::{Controller, Expect, PlacementFilter, Request, RuleFilter, RuleView};
+use tidegate_cloud_core::{Controller, Expect, PlacementFilter, Request, RuleFilter, RuleRecord, RuleView};
 use tidegate_model::digest::Digest;
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::placement::{IssueState, RunState};
-use tidegate_model::rule::{Rendered, Route, RuleSpec, SecretInput, ValidRule};
+use tidegate_model::rule::{Rendered, Route, RuleSpec, SecretInputs, ValidRule};
 use utoipa::ToSchema;
 
 use super::answer::{OneOf2, Rehearsal, SavedRule};
@@ -108,8 +108,8 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let (note, dry_run) = (note(&mut params), params.flag("dry_run"));
     params.finish()?;
-    let (content, secret) = body::rule(&headers, body).await?;
-    save(&app, caller, dry_run, content, secret, Expect::Absent, note).await
+    let (content, secrets) = body::rule(&headers, body).await?;
+    save(&app, caller, dry_run, content, secrets, Expect::Absent, note).await
 }
 
 /// `GET /rules/{rule}`
@@ -161,9 +161,9 @@ pub(super) async fn put(
     let name = rule_name(&rule)?;
     let create_only = etag::create_only(&headers);
     let expect = if create_only { Expect::Absent } else { etag::required(&app, &name, &headers).await? };
-    let (content, secret) = body::rule(&headers, body).await?;
+    let (content, secrets) = body::rule(&headers, body).await?;
     same_name(&name, &content)?;
-    save(&app, caller, dry_run, content, secret, expect, note)
+    save(&app, caller, dry_run, content, secrets, expect, note)
         .await
         .map_err(|problem| problem.failed_precondition(create_only))
 }
@@ -191,9 +191,9 @@ pub(super) async fn patch(
     let looked_up = name.clone();
     let found = app.core.read(move |core, _| core.rule(&looked_up, ROLE)).await?;
     let current = found.ok_or_else(|| no_such_rule(&name))?;
-    let (content, secret) = body::patched(current.content, patch)?;
+    let (content, secrets) = body::patched(current.content, patch)?;
     same_name(&name, &content)?;
-    save(&app, caller, dry_run, content, secret, expect, note).await
+    save(&app, caller, dry_run, content, secrets, expect, note).await
 }
 
 /// `DELETE /rules/{rule}?dry_run=`
@@ -242,24 +242,20 @@ pub(super) async fn check(
         params.error("edge", "too-many", format!("at most {MAX_CHECKED_EDGES} edges are checked at once"));
     }
     params.finish()?;
-    let (content, secret) = body::rule(&headers, body).await?;
+    let (content, secrets) = body::rule(&headers, body).await?;
     let name = content.name().clone();
-    let edges = app.core.read(move |core, _| check_on_edges(core, &content, &secret, asked)).await?;
+    let edges = app.core.read(move |core, _| check_on_edges(core, &content, secrets.clone(), asked)).await?;
     Ok(Json(Checked { valid: true, name, edges }).into_response())
 }
 
 fn check_on_edges(
     core: &Controller,
     content: &ValidRule,
-    secret: &SecretInput,
+    secrets: SecretInputs,
     asked: Vec<EdgeId>,
 ) -> Vec<CheckedOnEdge> {
     let stored = core.rule_record(content.name());
-    let password_set = match secret {
-        SecretInput::Keep => stored.is_some_and(|rule| rule.secret.is_some()),
-        SecretInput::Set(_) => true,
-        SecretInput::Clear => false,
-    };
+    let secrets = secrets.apply(stored.map(RuleRecord::secrets).unwrap_or_default());
     let filter = PlacementFilter { rule: Some(content.name().clone()), ..PlacementFilter::default() };
     let (placed, _) = core.placements(&filter, None, MAX_CHECKED_EDGES, ROLE);
     let mut edges: BTreeMap<EdgeId, BTreeMap<String, String>> =
@@ -268,7 +264,7 @@ fn check_on_edges(
         edges =
             asked.into_iter().map(|edge| (edge.clone(), edges.remove(&edge).unwrap_or_default())).collect();
     }
-    let shown = edges.iter().map(|(edge, vars)| match core.preview(content, password_set, edge, vars) {
+    let shown = edges.iter().map(|(edge, vars)| match core.preview(content, &secrets, edge, vars) {
         Ok(rendered) => effective(edge, &rendered),
         Err(problems) => {
             CheckedOnEdge::Wrong { edge: edge.clone(), ok: false, errors: field_errors(&problems) }
@@ -360,12 +356,12 @@ async fn save(
     caller: Caller,
     dry_run: bool,
     content: ValidRule,
-    secret: SecretInput,
+    secrets: SecretInputs,
     expect: Expect,
     note: String,
 ) -> Result<Response, Problem> {
     let id = RuleId(uuid::Uuid::now_v7());
-    let request = Request::SaveRule { id, content: Box::new(content), secret, expect, note };
+    let request = Request::SaveRule { id, content: Box::new(content), secrets, expect, note };
     answer::respond(&app.change(caller, dry_run, request).await?)
 }
 

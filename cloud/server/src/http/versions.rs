@@ -189,7 +189,7 @@ fn show(record: &VersionRecord, with_content: bool) -> VersionView {
         via: record.by.via.clone(),
         note: record.note.clone(),
         restored_from: record.restored_from,
-        content: with_content.then(|| record.content.to_json(record.secret.is_some())),
+        content: with_content.then(|| record.shown()),
     }
 }
 

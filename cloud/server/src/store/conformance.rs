@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use tidegate_cloud_core::{
-    Actor, EdgeRecord, Facts, KeptAnswer, Meta, OnceRecord, PlacementRecord, RuleRecord, StoredSecret,
+    Actor, EdgeRecord, Facts, KeptAnswer, Meta, OnceRecord, PlacementRecord, RuleRecord, StoredSecrets,
     Target, VersionRecord, Write,
 };
 use tidegate_model::digest::Digest;
 use tidegate_model::ids::{EdgeId, RuleId};
 use tidegate_model::placement::VersionDigest;
-use tidegate_model::rule::{Format, Limits, Secret, ValidRule, parse};
+use tidegate_model::rule::{Format, Limits, Secret, Secrets, ValidRule, parse};
 use tidegate_model::time::Wall;
 use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::DesiredRun;
@@ -36,7 +36,10 @@ pub(super) fn rule(number: u128, version: u64) -> RuleRecord {
         id: RuleId(uuid::Uuid::from_u128(number)),
         version: RuleVersion(version),
         content: content(&format!("rule-{number}")),
-        secret: Some(StoredSecret { version: 1, value: Secret::new("pässword") }),
+        secret: Some(StoredSecrets {
+            version: 1,
+            secrets: Secrets { password: Some(Secret::new("pässword")), key: Some(Secret::new("kéy")) },
+        }),
         secret_versions: 1,
         created: Wall(1),
         changed: Wall(2),

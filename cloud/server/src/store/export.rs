@@ -50,7 +50,6 @@ pub struct ExportSummary {
 /// One line of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "one at a time lives, between a record and its text")]
 pub(super) enum Line<'a> {
     Header { format: u32 },
     Meta { record: Meta },

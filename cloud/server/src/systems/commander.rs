@@ -227,7 +227,7 @@ fn lookup(core: &Controller, tid: Tid, rule: &RuleName) -> Ack {
             ack.payload.rule = Some(serde_json::json!({
                 "name": record.name(),
                 "version": record.version,
-                "content": record.content.to_json(record.secret.is_some()),
+                "content": record.shown(),
             }));
             ack
         }

@@ -11,7 +11,7 @@ use tidegate_broker::Health;
 use tidegate_cloud_core::{Actor, Controller, Expect, How, Request, Snapshot};
 use tidegate_model::ids::{AccountId, EdgeId, RuleId, RuleName};
 use tidegate_model::placement::Role;
-use tidegate_model::rule::{Format, Limits, SecretInput, parse};
+use tidegate_model::rule::{Format, Limits, SecretInputs, parse};
 use tidegate_model::wire::Topics;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -111,8 +111,8 @@ impl World {
         );
         let content = parse(&text, Format::Toml).and_then(|d| d.validate(&Limits::default())).unwrap().0;
         let id = RuleId(uuid::Uuid::now_v7());
-        let (content, secret, note) = (Box::new(content), SecretInput::Keep, String::new());
-        self.ask(Request::SaveRule { id, content, secret, expect: Expect::Any, note }).await;
+        let (content, secrets, note) = (Box::new(content), SecretInputs::default(), String::new());
+        self.ask(Request::SaveRule { id, content, secrets, expect: Expect::Any, note }).await;
     }
 
     async fn place(&self, rule: usize, edge: usize) {

@@ -10,13 +10,13 @@ use rumqttc::mqttbytes::{
 use tidegate_model::rule::Secret;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, lookup_host},
     time::timeout,
 };
 
 use super::{
     fault::LinkError,
     frame::{Frame, Frames},
+    route::{Stream, Way},
 };
 
 /// Set in the protocol level of CONNECT by a bridge: the broker then does not send it its own messages, and leaves the retain
@@ -28,8 +28,7 @@ const PROTOCOL_NAME_BYTES: usize = 6;
 /// A broker, and how to log in there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Endpoint {
-    pub host: String,
-    pub port: u16,
+    pub way: Way,
     pub client_id: String,
     pub username: Option<String>,
     pub password: Option<Secret>,
@@ -41,7 +40,7 @@ pub(super) struct Endpoint {
 
 /// A connection with a login.
 pub(super) struct Dialled {
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// What came behind CONNACK.
     pub buf: BytesMut,
     pub session_present: bool,
@@ -49,7 +48,7 @@ pub(super) struct Dialled {
     pub as_bridge: bool,
 }
 
-/// Resolves, connects, sends CONNECT and waits for CONNACK: all of it within `limit`; twice, where a broker does not know
+/// Goes the way, sends CONNECT and waits for CONNACK: all of it within `limit`; twice, where a broker does not know
 /// bridges.
 pub(super) async fn dial(endpoint: &Endpoint, limit: Duration) -> Result<Dialled, LinkError> {
     match dial_as(endpoint, endpoint.as_bridge, limit).await {
@@ -68,18 +67,18 @@ pub(super) async fn end_session(endpoint: &Endpoint, limit: Duration) -> Result<
     let mut buf = BytesMut::new();
     Disconnect.write(&mut buf).map_err(|error| LinkError::malformed(&error))?;
     stream.write_all(&buf).await?;
+    stream.flush().await?;
     Ok(())
 }
 
 async fn dial_as(endpoint: &Endpoint, as_bridge: bool, limit: Duration) -> Result<Dialled, LinkError> {
-    let (host, port) = (&endpoint.host, endpoint.port);
-    let name = format!("{host}:{port}");
-    let slow = || LinkError::ConnectTimeout { address: name.clone(), after: limit };
+    let way = &endpoint.way;
+    let name = way.address.to_string();
     let started = tokio::time::Instant::now();
-    let mut stream = timeout(limit, connect(host, port, limit)).await.map_err(|_| slow())??;
+    let mut stream = way.go(limit).await?;
     let left = limit.saturating_sub(started.elapsed());
     let packet = login(endpoint, as_bridge)?;
-    let answer = timeout(left, log_in(&mut stream, &packet, &name)).await;
+    let answer = timeout(left, log_in(&mut stream, &packet, way)).await;
     let silent = |_| LinkError::NoConnack { address: name.clone(), after: limit };
     let (connack, buf) = answer.map_err(silent)??;
     if connack.code != ConnectReturnCode::Success {
@@ -88,33 +87,11 @@ async fn dial_as(endpoint: &Endpoint, as_bridge: bool, limit: Duration) -> Resul
     Ok(Dialled { stream, buf, session_present: connack.session_present, as_bridge })
 }
 
-/// Tries each address of the host for its share of the time: one that swallows packets must not hide the next.
-async fn connect(host: &str, port: u16, limit: Duration) -> Result<TcpStream, LinkError> {
-    let found = lookup_host((host, port)).await;
-    let addresses: Vec<_> =
-        found.map_err(|source| LinkError::Resolve { host: host.to_owned(), source })?.collect();
-    let share = limit / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-    let mut last = LinkError::NoAddress { host: host.to_owned() };
-    for address in addresses {
-        match timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Ok(Err(source)) => last = LinkError::Connect { address: address.to_string(), source },
-            Err(_) => last = LinkError::ConnectTimeout { address: address.to_string(), after: share },
-        }
-    }
-    Err(last)
-}
-
-async fn log_in(
-    stream: &mut TcpStream,
-    connect: &[u8],
-    name: &str,
-) -> Result<(ConnAck, BytesMut), LinkError> {
-    let closed = || LinkError::ClosedBeforeConnack { address: name.to_owned() };
-    stream.write_all(connect).await?;
+async fn log_in(stream: &mut Stream, connect: &[u8], way: &Way) -> Result<(ConnAck, BytesMut), LinkError> {
+    let closed = || LinkError::ClosedBeforeConnack { address: way.address.to_string() };
+    let failed = |error: std::io::Error| way.explained(error);
+    stream.write_all(connect).await.map_err(failed)?;
+    stream.flush().await.map_err(failed)?;
     let mut buf = BytesMut::new();
     let mut frames = Frames::default();
     loop {
@@ -127,7 +104,7 @@ async fn log_in(
             Ok(0) => return Err(closed()),
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Err(closed()),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(failed(error)),
         }
     }
 }

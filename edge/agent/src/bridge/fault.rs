@@ -28,6 +28,22 @@ pub(super) enum LinkError {
     ClosedBeforeConnack { address: String },
     #[error("the broker refused the connection: {reason}")]
     Refused { code: ConnectReturnCode, reason: &'static str },
+    #[error("cannot reach the broker through the proxy {proxy}: {what}")]
+    Proxy { proxy: String, what: String, refused: bool },
+    #[error("TLS cannot be set up: {0}")]
+    TlsSetup(String),
+    #[error("{0}")]
+    TlsUntrusted(String),
+    #[error("{0}")]
+    TlsName(String),
+    #[error("{0}")]
+    TlsClientCert(String),
+    #[error("{address} cannot be spoken to over TLS: {what}")]
+    TlsRefused { address: String, what: String },
+    #[error("{address} closed the connection before TLS stood: {source}; is this its port for TLS?")]
+    TlsBroken { address: String, source: io::Error },
+    #[error("{address} did not answer with TLS within {} ms; is this its port for TLS?", after.as_millis())]
+    TlsSilent { address: String, after: Duration },
     #[error("the broker closed the connection")]
     Closed,
     #[error(
@@ -89,7 +105,16 @@ impl LinkError {
             | Self::ClosedAfter { .. }
             | Self::Broken(_)
             | Self::Doubt
+            | Self::TlsRefused { .. }
+            | Self::TlsBroken { .. }
+            | Self::TlsSilent { .. }
+            | Self::Proxy { refused: false, .. }
             | Self::Malformed(_) => FaultCode::Tcp,
+            Self::Proxy { refused: true, .. } => FaultCode::NotAuthorized,
+            Self::TlsSetup(_) => FaultCode::Config,
+            Self::TlsUntrusted(_) => FaultCode::TlsUntrusted,
+            Self::TlsName(_) => FaultCode::TlsName,
+            Self::TlsClientCert(_) => FaultCode::TlsClientCert,
             Self::Refused { code, .. } => match code {
                 ConnectReturnCode::BadUserNamePassword => FaultCode::Auth,
                 ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadClientId => FaultCode::NotAuthorized,

@@ -39,6 +39,8 @@ pub(super) trait Half {
     fn filters(&self) -> BTreeMap<String, Qos>;
     /// Everything that is wanted is subscribed.
     async fn ready(&mut self);
+    /// An attempt failed, or a connection ended. Whether to try again at once, at another address.
+    fn another(&mut self, error: &LinkError) -> bool;
     /// There is no connection, or none any more.
     async fn failed(&mut self, error: &LinkError);
 

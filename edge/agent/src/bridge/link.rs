@@ -8,8 +8,7 @@ use rumqttc::mqttbytes::v4::{Disconnect, Packet, PingReq};
 use tidegate_edge_core::backoff::Backoff;
 use tidegate_model::time::Monotonic;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::tcp::{OwnedReadHalf, OwnedWriteHalf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Notify,
     time::{Duration, sleep_until, timeout},
 };
@@ -22,6 +21,7 @@ use super::{
     frame::{Frame, Frames},
     half::{Change, Half},
     outgoing::{MAX_OUT_BYTES, Outgoing},
+    route::Split,
     subscriptions::Subscriptions,
 };
 
@@ -61,6 +61,9 @@ struct Link<'h, H> {
     out: BytesMut,
     /// Bytes that left `out`.
     written: u64,
+    /// What was written may stay on this side until it is flushed (TLS).
+    holds_back: bool,
+    flushed: bool,
     subscriptions: Subscriptions,
     /// Every subscription was granted once: messages flow, also while others are being subscribed.
     started: bool,
@@ -77,7 +80,7 @@ struct Link<'h, H> {
 
 /// Runs a connection until it ends.
 pub(super) async fn drive<H: Half>(dialled: Dialled, half: &mut H, ctx: &mut Context<'_>) -> End {
-    let (mut reader, mut writer) = dialled.stream.into_split();
+    let Split { mut reader, mut writer, holds_back } = dialled.stream.split();
     let now = Instant::now();
     let mut subscriptions = Subscriptions::default();
     subscriptions.want(half.filters());
@@ -89,6 +92,8 @@ pub(super) async fn drive<H: Half>(dialled: Dialled, half: &mut H, ctx: &mut Con
         inbox: dialled.buf,
         out: BytesMut::new(),
         written: 0,
+        holds_back,
+        flushed: true,
         subscriptions,
         started: false,
         heard: now,
@@ -123,8 +128,8 @@ pub(super) async fn drive<H: Half>(dialled: Dialled, half: &mut H, ctx: &mut Con
 impl<H: Half> Link<'_, H> {
     async fn run(
         &mut self,
-        reader: &mut OwnedReadHalf,
-        writer: &mut OwnedWriteHalf,
+        reader: &mut (impl AsyncRead + Unpin),
+        writer: &mut (impl AsyncWrite + Unpin),
         ctx: &mut Context<'_>,
     ) -> Result<End, LinkError> {
         let durable: Arc<Notify> = ctx.outgoing.durable();
@@ -155,10 +160,14 @@ impl<H: Half> Link<'_, H> {
                     self.pinged = None;
                     ctx.backoff.heard(monotonic(ctx.epoch, self.heard));
                 }
-                wrote = writer.write_buf(&mut self.out), if !self.out.is_empty() => {
-                    self.written += wrote? as u64;
-                    self.sent = Instant::now();
-                    ctx.outgoing.written(self.written);
+                wrote = put(writer, &mut self.out), if !(self.out.is_empty() && self.flushed) => {
+                    let wrote = wrote? as u64;
+                    self.flushed = wrote == 0 || !self.holds_back;
+                    if wrote > 0 {
+                        self.written += wrote;
+                        self.sent = Instant::now();
+                        ctx.outgoing.written(self.written);
+                    }
                 }
                 is_free = ctx.outgoing.disk() => if is_free? {
                     // The connections that ended were that message's fault.
@@ -260,16 +269,25 @@ impl<H: Half> Link<'_, H> {
     }
 
     /// Writes what is due and DISCONNECT, if the other side reads.
-    async fn goodbye(&mut self, writer: &mut OwnedWriteHalf) {
+    async fn goodbye(&mut self, writer: &mut (impl AsyncWrite + Unpin)) {
         if Disconnect.write(&mut self.out).is_ok() {
             // Nothing depends on it: what was not acknowledged is sent again.
             let _ = timeout(GOODBYE, async {
                 writer.write_all_buf(&mut self.out).await?;
+                writer.flush().await?;
                 writer.shutdown().await
             })
             .await;
         }
     }
+}
+
+/// Writes what is there, or sends on what the stream holds back. How many bytes were written.
+async fn put(writer: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> std::io::Result<usize> {
+    if out.is_empty() {
+        return writer.flush().await.map(|()| 0);
+    }
+    writer.write_buf(out).await
 }
 
 /// A moment as the cores count it.

@@ -204,6 +204,11 @@ impl Half for Local {
         self.sessions.endpoint(self.rule)
     }
 
+    fn another(&mut self, error: &LinkError) -> bool {
+        tracing::debug!(rule.id = %self.rule, %error, "not connected");
+        false
+    }
+
     fn connected(&mut self, dialled: &Dialled) {
         self.source.connected(dialled.session_present);
         if !dialled.as_bridge {

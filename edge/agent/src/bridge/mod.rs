@@ -12,13 +12,14 @@
 //!
 //! A record leaves the outgoing queue when the remote broker acknowledged it, and the incoming one when the local
 //! broker took it. Each connection is a half (`half.rs`) that one task runs for ever, with pauses (`run.rs`), over one kind of
-//! connection (`dial.rs`, `link.rs`). Towards our own broker there is none: its tap fills the outgoing queue, and a second task
+//! connection (`route.rs`, `tls.rs`, `dial.rs`, `link.rs`); a remote broker may have several addresses (`addresses.rs`). Towards our own broker there is none: its tap fills the outgoing queue, and a second task
 //! empties the incoming one. All end with the bridge; the queues are the caller's and stay.
 //!
 //! Speaks MQTT 3.1.1 over its own small connection: a client library that keeps pending messages itself loses them with
 //! a lost session, and flushes once per message (docs/adr/0005, and 0008 for the local side). Leaves to others: filling the
 //! outgoing queue from our own broker, when a rule runs at all, keeping secrets, what a fault means for the rule.
 
+mod addresses;
 mod counters;
 mod dial;
 mod drain;
@@ -30,11 +31,13 @@ mod link;
 mod local;
 mod outgoing;
 mod remote;
+mod route;
 mod run;
 mod sessions;
 mod sink;
 mod source;
 mod subscriptions;
+mod tls;
 mod visit;
 
 #[cfg(test)]
@@ -46,7 +49,7 @@ use tidegate_edge_core::{BridgeEvent, Order};
 use tidegate_edge_queue::{Queue, QueueConfig};
 use tidegate_model::{
     ids::RuleId,
-    rule::{EdgeQueue, EdgeRule, Secret, WhenFull},
+    rule::{EdgeQueue, EdgeRule, Secrets, WhenFull},
     wire::Counters,
 };
 use tokio::{
@@ -70,8 +73,8 @@ pub struct Task {
     pub order: Order,
     /// The rule.
     pub rule: Arc<EdgeRule>,
-    /// The password that the rule names, if it names one.
-    pub password: Option<Secret>,
+    /// The secrets that the rule names.
+    pub secrets: Secrets,
 }
 
 /// What a bridge works with.
@@ -127,6 +130,8 @@ pub struct Timing {
     pub expire: Duration,
     /// From the first message that is sent again to the last one that is held.
     pub replay: Duration,
+    /// Between two looks whether the first address of the remote broker answers again, while another one is used.
+    pub look_for_first: Duration,
 }
 
 impl Default for Timing {
@@ -139,6 +144,7 @@ impl Default for Timing {
             ping: Duration::from_secs(10),
             expire: Duration::from_secs(10),
             replay: Duration::from_secs(10),
+            look_for_first: Duration::from_secs(60),
         }
     }
 }

@@ -20,14 +20,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Notice, Task,
+    Notice, Task, Timing,
+    addresses::Addresses,
     counters::Tally,
     dial::{Dialled, Endpoint},
     fault::{LinkError, fault},
     half::{Change, Half},
     incoming::Incoming,
     queue_config,
+    route::Way,
     subscriptions::filters_of,
+    tls::TlsSetup,
 };
 
 /// How the local side fares, as the other half of "running".
@@ -48,12 +51,18 @@ pub(super) struct Remote {
     pub reporter: Reporter,
     pub local: watch::Receiver<LocalState>,
     pub incoming: Incoming,
+    pub addresses: Addresses,
+    pub timing: Timing,
     pub tally: Arc<Tally>,
 }
 
 impl Half for Remote {
     fn renew(&mut self) {
-        self.task = self.tasks.borrow_and_update().clone();
+        let new = self.tasks.borrow_and_update().clone();
+        if new.rule.remote != self.task.rule.remote || new.secrets != self.task.secrets {
+            self.addresses = Addresses::default();
+        }
+        self.task = new;
         self.reporter.tasked(&self.task);
     }
 
@@ -74,11 +83,10 @@ impl Half for Remote {
     fn endpoint(&self) -> Endpoint {
         let remote = &self.task.rule.remote;
         Endpoint {
-            host: remote.address.host.clone(),
-            port: remote.address.port,
+            way: self.way(self.addresses.at()),
             client_id: remote.client_id.clone(),
             username: remote.username.clone(),
-            password: self.task.password.clone(),
+            password: self.task.secrets.password.clone(),
             keep_alive: Duration::from_secs(remote.keep_alive.0),
             clean_session: remote.clean_session,
             as_bridge: false,
@@ -88,6 +96,13 @@ impl Half for Remote {
     fn connected(&mut self, _dialled: &Dialled) {
         Tally::add(&self.tally.connections, 1);
         self.incoming.connected();
+        self.addresses.connected(self.way(0), self.timing.look_for_first, self.timing.connect);
+        if self.addresses.at() > 0 {
+            tracing::info!(
+                line.kind = "remote-broker", rule.id = %self.reporter.rule, rule.name = %self.task.rule.name,
+                address = %self.way(self.addresses.at()).address, "connected to another address of the remote broker"
+            );
+        }
     }
 
     fn filters(&self) -> BTreeMap<String, Qos> {
@@ -107,9 +122,16 @@ impl Half for Remote {
         self.reporter.say(event).await;
     }
 
+    fn another(&mut self, error: &LinkError) -> bool {
+        let count = self.task.rule.remote.addresses().count();
+        let address = &self.way(self.addresses.at()).address;
+        tracing::debug!(rule.id = %self.reporter.rule, %address, %error, "not connected");
+        self.addresses.another(error.fault(), count)
+    }
+
     async fn failed(&mut self, error: &LinkError) {
         self.tally.error(&error.to_string());
-        let mut fault = error.fault();
+        let mut fault = self.addresses.fault(error.fault());
         // While the remote broker is away devices are held up by the disk alone; a refused login or rule is told all the same.
         if self.reporter.disk_faulted() && fault.code.as_parameter_error().is_none() {
             fault = disk_fault(&format!("; besides: {}: {}", fault.code, fault.detail));
@@ -144,19 +166,37 @@ impl Half for Remote {
             () = space.notified() => self.incoming.unpark(&self.task.rule)?,
             Ok(()) = self.tasks.changed() => return Ok(self.retask()),
             Ok(()) = self.local.changed() => {}
+            () = self.addresses.back() => {
+                tracing::info!(
+                    line.kind = "remote-broker", rule.id = %self.reporter.rule, rule.name = %self.task.rule.name,
+                    "the first address of the remote broker answers again; back to it"
+                );
+                return Ok(Change::Connection);
+            }
         }
         Ok(Change::None)
     }
 }
 
 impl Remote {
+    /// The way to the address of this number.
+    fn way(&self, at: usize) -> Way {
+        let remote = &self.task.rule.remote;
+        Way {
+            address: remote.addresses().nth(at).unwrap_or(&remote.address).clone(),
+            proxy: remote.proxy.clone(),
+            tls: remote.tls.clone().map(|tls| TlsSetup { tls, key: self.task.secrets.key.clone() }),
+        }
+    }
+
     /// Takes over a new task on a living connection.
     fn retask(&mut self) -> Change {
         let new = self.tasks.borrow_and_update().clone();
         let change = EdgeRule::difference(&self.task.rule, &new.rule);
-        let needs_connection = change.connection || new.password != self.task.password;
+        let needs_connection = change.connection || new.secrets != self.task.secrets;
         self.task = new;
         if needs_connection {
+            self.addresses = Addresses::default();
             return Change::Connection;
         }
         self.reporter.tasked(&self.task);

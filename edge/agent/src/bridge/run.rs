@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     LocalEnd, Notice, Parts, Task, Timing,
+    addresses::Addresses,
     counters::Tally,
     dial::dial,
     drain::{UP, drain},
@@ -54,7 +55,16 @@ pub(super) async fn supervise(
         cancel: cancel.clone(),
     };
     let receiving = Incoming::new(incoming, Arc::clone(&tally));
-    let half = Remote { tasks, task, reporter, local, incoming: receiving, tally: Arc::clone(&tally) };
+    let half = Remote {
+        tasks,
+        task,
+        reporter,
+        local,
+        incoming: receiving,
+        addresses: Addresses::default(),
+        timing,
+        tally: Arc::clone(&tally),
+    };
     let sending = Outgoing::new(rule, outgoing, tally);
     let mut running = tokio::spawn(Box::pin(run(rule, half, sending, timing, cancel)));
     let _ends = [&expirer.abort_handle(), &drainer.abort_handle(), &running.abort_handle()]
@@ -123,7 +133,9 @@ pub(super) async fn run<H: Half>(
                 outgoing.forget();
             }
             End::Failed(error) => {
-                tracing::debug!(rule.id = %rule, %error, "not connected");
+                if half.another(&error) {
+                    continue;
+                }
                 half.failed(&error).await;
                 if outgoing.hurries() {
                     continue;

@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::{
     dial::{Endpoint, end_session},
     fault::LinkError,
+    route::Way,
     run::random,
 };
 use crate::settings::LocalBroker;
@@ -105,8 +106,7 @@ impl Sessions {
     /// Where a rule's session is.
     pub(super) fn endpoint(&self, rule: RuleId) -> Endpoint {
         Endpoint {
-            host: self.broker.host.clone(),
-            port: self.broker.port,
+            way: Way::plain(self.broker.host.clone(), self.broker.port),
             client_id: format!("tidegate.{}.{rule}", self.edge),
             username: self.broker.username.clone(),
             password: self.broker.password.clone(),

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::dial::{Dialled, Endpoint, dial};
 use super::fault::LinkError;
 use super::frame::{Frame, Frames};
+use super::route::Way;
 use super::subscriptions::Subscriptions;
 
 /// Whom to visit, and as whom.
@@ -49,8 +50,7 @@ impl Visit {
     pub(crate) async fn pay(self, limit: Duration) -> Result<(), NotWelcome> {
         let until = Instant::now() + limit;
         let endpoint = Endpoint {
-            host: self.host,
-            port: self.port,
+            way: Way::plain(self.host, self.port),
             client_id: self.client_id,
             username: self.username,
             password: self.password,
@@ -73,6 +73,7 @@ async fn subscribe(dialled: Dialled, filters: BTreeMap<String, Qos>) -> Result<(
     wanted.want(filters);
     wanted.ask(&mut out, std::time::Instant::now())?;
     stream.write_all(&out).await?;
+    stream.flush().await?;
     while !wanted.ready() {
         match frames.next(&mut buf)? {
             Some(Frame::Packet(Packet::SubAck(suback))) => wanted.answered(&suback)?,
@@ -88,5 +89,6 @@ async fn subscribe(dialled: Dialled, filters: BTreeMap<String, Qos>) -> Result<(
     out.clear();
     Disconnect.write(&mut out).map_err(|error| LinkError::malformed(&error))?;
     stream.write_all(&out).await?;
+    stream.flush().await?;
     Ok(())
 }

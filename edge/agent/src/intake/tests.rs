@@ -21,7 +21,7 @@ fn config(forwards: &str) -> Arc<EdgeRule> {
         account: AccountId::default_account(),
         edge: EdgeId::new("gw-7").unwrap(),
         vars: BTreeMap::new(),
-        secret: None,
+        secrets: tidegate_model::rule::SecretRefs::default(),
     };
     let rendered = render(&rule, &context).unwrap();
     assert_eq!(rendered.digest, Digest::of(rendered.bytes.as_bytes()));

@@ -34,10 +34,10 @@ fn a_password_comes_from_its_file_and_is_never_shown() {
     let problem = |contents: &Contents| contents.files[0].content.clone().unwrap_err();
     let contents = read(dir.path()).unwrap();
     assert!(problem(&contents).contains("remote.password_file") && problem(&contents).contains("a.key"));
-    assert_eq!(contents.passwords, BTreeSet::from([dir.path().join("a.key")]));
+    assert_eq!(contents.named, BTreeSet::from([dir.path().join("a.key")]));
     write(dir.path(), "a.key", "hunter2\n");
     let contents = read(dir.path()).unwrap();
-    assert_eq!(contents.files[0].content.as_ref().unwrap().password, Some(Secret::new("hunter2")));
+    assert_eq!(contents.files[0].content.as_ref().unwrap().secrets.password, Some(Secret::new("hunter2")));
     assert!(!format!("{contents:?}").contains("hunter2"));
     write(dir.path(), "a.toml", &rule("password = \"hunter3\"\npassword_file = \"a.key\"\n"));
     assert!(problem(&read(dir.path()).unwrap()).contains("both password and password_file"));

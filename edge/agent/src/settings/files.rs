@@ -34,6 +34,11 @@ pub(crate) fn secret(path: &Path) -> Result<Secret, String> {
     Ok(Secret::new(line))
 }
 
+/// All of a file, as a secret.
+pub(crate) fn whole(path: &Path) -> Result<Secret, String> {
+    read(path).map(Secret::new)
+}
+
 /// Whether rules can be read there.
 pub(super) fn directory(path: &Path) -> Result<(), String> {
     std::fs::read_dir(path)

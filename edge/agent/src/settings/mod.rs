@@ -16,7 +16,7 @@ use tidegate_edge_core::Policy;
 use tidegate_model::ids::{AccountId, EdgeId};
 use tidegate_model::rule::Secret;
 
-pub(crate) use files::secret as first_line;
+pub(crate) use files::{secret as first_line, whole};
 use layers::Layers;
 pub use layers::{DATA_DIR_ENV, DEFAULT_DATA_DIR, Flags};
 pub use local::{LocalAccess, LocalBroker, LocalSide};

@@ -323,7 +323,7 @@ pub fn set(generation: u64, remote: SocketAddr, run: DesiredRun) -> Set {
         account: AccountId::default_account(),
         edge: edge(),
         vars: std::collections::BTreeMap::new(),
-        secret: None,
+        secrets: tidegate_model::rule::SecretRefs::default(),
     };
     let rendered = render(&rule, &context).unwrap_or_else(|problems| panic!("{problems}"));
     let mut set = Set {

@@ -14,7 +14,7 @@ use tidegate_model::code::FaultCode;
 use tidegate_model::digest::Digest;
 use tidegate_model::ids::{AccountId, EdgeId, MessageId, RuleId, SessionId, StoreId};
 use tidegate_model::placement::VersionDigest;
-use tidegate_model::rule::{Format, RenderContext, SecretInput, SecretRef, parse, render};
+use tidegate_model::rule::{Format, RenderContext, SecretInput, SecretRef, SecretRefs, parse, render};
 use tidegate_model::time::{Monotonic, Now, Wall};
 use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{
@@ -300,16 +300,16 @@ pub fn rendered(extra: &str) -> String {
     render_text(&text, None)
 }
 
-pub fn render_text(text: &str, secret: Option<SecretRef>) -> String {
+pub fn render_text(text: &str, password: Option<SecretRef>) -> String {
     let draft = parse(text, Format::Toml).unwrap_or_else(|p| panic!("{p}"));
     let (rule, input) =
         draft.validate(&tidegate_model::rule::Limits::default()).unwrap_or_else(|p| panic!("{p}"));
-    assert_eq!(matches!(input, SecretInput::Set(_)), secret.is_some());
+    assert_eq!(matches!(input.password, SecretInput::Set(_)), password.is_some());
     let context = RenderContext {
         account: AccountId::default_account(),
         edge: EdgeId::new("gw-7").expect("the test says so"),
         vars: BTreeMap::new(),
-        secret,
+        secrets: SecretRefs { password, key: None },
     };
     render(&rule, &context).unwrap_or_else(|p| panic!("{p}")).bytes
 }

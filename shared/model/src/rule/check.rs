@@ -8,9 +8,10 @@ use super::loops;
 use super::problem::{Problems, pointer};
 use super::quantity::{Bytes, Seconds};
 use super::resolve::resolve;
-use super::secret::SecretInput;
+use super::secret::{SecretInput, SecretInputs};
 use super::spec::RuleSpec;
 use super::template::{self, BUILT_IN};
+use super::tls;
 use crate::limits::{
     KEEP_ALIVE_S, MAX_CREDENTIAL_BYTES, MAX_ROUTES_PER_RULE, MAX_VARS_PER_RULE, QUEUE_AGE_S, QUEUE_BYTES,
     VERIFY_S,
@@ -32,10 +33,17 @@ impl Default for Limits {
 }
 
 /// Every problem of a rule, places without lines.
-pub(super) fn rule(spec: &RuleSpec, secret: &SecretInput, limits: &Limits) -> Problems {
+pub(super) fn rule(spec: &RuleSpec, secrets: &SecretInputs, limits: &Limits) -> Problems {
     let mut problems = Problems::default();
     numbers(spec, limits, &mut problems);
-    password(spec, secret, &mut problems);
+    password(spec, &secrets.password, &mut problems);
+    match &secrets.key {
+        SecretInput::Set(key) => tls::check_key(key, spec.remote.tls.as_ref(), &mut problems),
+        SecretInput::Clear if tls::needs_key(spec.remote.tls.as_ref()) => {
+            tls::missing_key(&mut problems);
+        }
+        SecretInput::Clear | SecretInput::Keep => {}
+    }
     variables(spec, &mut problems);
     let samples = samples(spec);
     let resolved = resolve(spec, &|name| samples.get(name).map(String::as_str), &mut problems);

@@ -6,29 +6,30 @@ use std::str::FromStr;
 use super::located::Node;
 use super::quantity::InvalidQuantity;
 use super::reader::{Fields, Reader};
-use super::secret::{Secret, SecretInput};
+use super::secret::{Secret, SecretInput, SecretInputs};
 use super::spec::{
-    OnDrift, OnWipe, PolicySpec, Qos, QueueSpec, RemoteSpec, RouteSpec, RuleSpec, Start, VarSpec, WhenFull,
-    default_client_id, default_keep_alive,
+    OnDrift, OnWipe, PolicySpec, Qos, QueueSpec, RemoteSpec, RouteSpec, RuleSpec, Start, TlsSpec, VarSpec,
+    WhenFull, default_client_id, default_keep_alive,
 };
 use crate::ids::RuleName;
 
 const RULE: [&str; 9] =
     ["name", "mountpoint", "start", "remote", "forwards", "subscriptions", "queue", "policy", "vars"];
 /// `password_set` is what the API answers in place of the password; it is read over, so that an answer can be sent back.
-const REMOTE: [&str; 7] =
-    ["url", "client_id", "username", "password", "keep_alive", "clean_session", "password_set"];
-/// The same for a file on a gateway, which may name another file that holds the password.
-const REMOTE_ON_SITE: [&str; 8] = [
+const REMOTE: [&str; 10] = [
     "url",
+    "fallback_urls",
+    "proxy",
     "client_id",
     "username",
     "password",
-    "password_file",
     "keep_alive",
     "clean_session",
+    "tls",
     "password_set",
 ];
+/// `key_set` as `password_set`.
+const TLS: [&str; 6] = ["ca", "server_name", "alpn", "certificate", "key", "key_set"];
 const ROUTE: [&str; 6] = ["topic", "exclude", "qos", "strip", "prefix", "retain"];
 /// The words of `retain` in files; `true` and `false` mean the same.
 const RETAIN: [(&str, bool); 2] = [("keep", true), ("clear", false)];
@@ -54,8 +55,38 @@ pub(super) enum Home {
     Site,
 }
 
-/// What a text says: the rule, its password, the file that holds the password.
-pub(super) type Decoded = (RuleSpec, SecretInput, Option<String>);
+/// A field whose text may lie in a file of its own, named by the field with `_file` behind it: on a gateway only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileField {
+    /// `remote.password_file`: the first line is the password.
+    Password,
+    /// `remote.tls.ca_file`.
+    Ca,
+    /// `remote.tls.certificate_file`.
+    Certificate,
+    /// `remote.tls.key_file`.
+    Key,
+}
+
+impl FileField {
+    /// The field that names the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Password => "remote.password_file",
+            Self::Ca => "remote.tls.ca_file",
+            Self::Certificate => "remote.tls.certificate_file",
+            Self::Key => "remote.tls.key_file",
+        }
+    }
+}
+
+/// What a text says.
+pub(super) struct Decoded {
+    pub spec: RuleSpec,
+    pub secrets: SecretInputs,
+    /// Files that hold fields.
+    pub files: BTreeMap<FileField, String>,
+}
 
 /// Reads a rule as far as it can be read: what is broken has a stand-in and is noted in the reader.
 pub(super) fn rule(tree: &Node, home: Home) -> (Reader, Option<Decoded>) {
@@ -63,7 +94,9 @@ pub(super) fn rule(tree: &Node, home: Home) -> (Reader, Option<Decoded>) {
     let Some(fields) = reader.table(tree, String::new(), &RULE) else { return (reader, None) };
     let Some(stand_in) = RuleName::new("unnamed").ok() else { return (reader, None) };
     let name = name(&mut reader, &fields).unwrap_or(stand_in);
-    let (remote, secret, password_file) = remote(&mut reader, &fields, home);
+    let mut decoder = Remote { home, secrets: SecretInputs::default(), files: BTreeMap::new() };
+    let remote = decoder.remote(&mut reader, &fields);
+    let Remote { secrets, files, .. } = decoder;
     let spec = RuleSpec {
         name,
         mountpoint: reader.text(&fields, "mountpoint").unwrap_or_default(),
@@ -75,7 +108,7 @@ pub(super) fn rule(tree: &Node, home: Home) -> (Reader, Option<Decoded>) {
         policy: policy(&mut reader, &fields),
         vars: vars(&mut reader, &fields),
     };
-    (reader, Some((spec, secret, password_file)))
+    (reader, Some(Decoded { spec, secrets, files }))
 }
 
 pub(super) fn name(reader: &mut Reader, fields: &Fields<'_>) -> Option<RuleName> {
@@ -95,51 +128,112 @@ pub(super) fn name(reader: &mut Reader, fields: &Fields<'_>) -> Option<RuleName>
     }
 }
 
-fn remote(reader: &mut Reader, rule: &Fields<'_>, home: Home) -> (RemoteSpec, SecretInput, Option<String>) {
-    const URL_HELP: &str = "write url = \"mqtt://broker.example:1883\" in [remote]";
-    let mut remote = RemoteSpec {
-        url: String::new(),
-        client_id: default_client_id(),
-        username: None,
-        keep_alive: default_keep_alive(),
-        clean_session: false,
-    };
-    if rule.get("remote").is_none() {
-        reader.missing(rule, "remote", URL_HELP);
-        return (remote, SecretInput::Keep, None);
+/// Reads `[remote]`, and what it says beside the spec.
+struct Remote {
+    home: Home,
+    secrets: SecretInputs,
+    files: BTreeMap<FileField, String>,
+}
+
+impl Remote {
+    fn remote(&mut self, reader: &mut Reader, rule: &Fields<'_>) -> RemoteSpec {
+        const URL_HELP: &str = "write url = \"mqtt://broker.example:1883\" in [remote]";
+        let mut remote = RemoteSpec {
+            url: String::new(),
+            fallback_urls: Vec::new(),
+            proxy: None,
+            client_id: default_client_id(),
+            username: None,
+            keep_alive: default_keep_alive(),
+            clean_session: false,
+            tls: None,
+        };
+        if rule.get("remote").is_none() {
+            reader.missing(rule, "remote", URL_HELP);
+            return remote;
+        }
+        let known = self.known(&REMOTE, &["password_file"]);
+        let Some(fields) = reader.child(rule, "remote", &known) else { return remote };
+        if fields.get("url").is_none() {
+            reader.missing(&fields, "url", URL_HELP);
+        }
+        remote.url = reader.text(&fields, "url").unwrap_or_default();
+        remote.fallback_urls = reader.texts(&fields, "fallback_urls");
+        remote.proxy = reader.text(&fields, "proxy");
+        if let Some(client_id) = reader.text(&fields, "client_id") {
+            remote.client_id = client_id;
+        }
+        remote.username = reader.text(&fields, "username");
+        if let Some(seconds) =
+            quantity(reader, &fields, "keep_alive", "write \"60s\"; units are s, m, h, d, w")
+        {
+            remote.keep_alive = seconds;
+        }
+        remote.clean_session = reader.flag(&fields, "clean_session").unwrap_or_default();
+        reader.flag(&fields, "password_set");
+        self.secrets.password = secret(reader, &fields, "password");
+        let is_here = self.secrets.password != SecretInput::Keep;
+        self.file(reader, &fields, FileField::Password, ("password", is_here), "bad-password");
+        remote.tls = self.tls(reader, &fields);
+        remote
     }
-    let known: &[&str] = match home {
-        Home::Cloud => &REMOTE,
-        Home::Site => &REMOTE_ON_SITE,
-    };
-    let Some(fields) = reader.child(rule, "remote", known) else { return (remote, SecretInput::Keep, None) };
-    if fields.get("url").is_none() {
-        reader.missing(&fields, "url", URL_HELP);
+
+    fn tls(&mut self, reader: &mut Reader, remote: &Fields<'_>) -> Option<TlsSpec> {
+        let known = self.known(&TLS, &["ca_file", "certificate_file", "key_file"]);
+        let fields = reader.child(remote, "tls", &known)?;
+        let tls = TlsSpec {
+            ca: reader.text(&fields, "ca"),
+            server_name: reader.text(&fields, "server_name"),
+            alpn: reader.texts(&fields, "alpn"),
+            certificate: reader.text(&fields, "certificate"),
+        };
+        reader.flag(&fields, "key_set");
+        self.secrets.key = secret(reader, &fields, "key");
+        let key_is_here = self.secrets.key != SecretInput::Keep;
+        self.file(reader, &fields, FileField::Ca, ("ca", tls.ca.is_some()), "bad-certificate");
+        let certificate = ("certificate", tls.certificate.is_some());
+        self.file(reader, &fields, FileField::Certificate, certificate, "bad-certificate");
+        self.file(reader, &fields, FileField::Key, ("key", key_is_here), "bad-key");
+        Some(tls)
     }
-    remote.url = reader.text(&fields, "url").unwrap_or_default();
-    if let Some(client_id) = reader.text(&fields, "client_id") {
-        remote.client_id = client_id;
+
+    /// The fields of a table; on a gateway those that name files, too.
+    fn known<'k>(&self, fields: &[&'k str], of_files: &[&'k str]) -> Vec<&'k str> {
+        let of_files = match self.home {
+            Home::Cloud => &[],
+            Home::Site => of_files,
+        };
+        [fields, of_files].concat()
     }
-    remote.username = reader.text(&fields, "username");
-    if let Some(seconds) = quantity(reader, &fields, "keep_alive", "write \"60s\"; units are s, m, h, d, w") {
-        remote.keep_alive = seconds;
+
+    /// Notes the file that holds a field, which then is not written itself.
+    fn file(
+        &mut self,
+        reader: &mut Reader,
+        fields: &Fields<'_>,
+        field: FileField,
+        (key, is_here): (&str, bool),
+        code: &'static str,
+    ) {
+        if self.home == Home::Cloud {
+            return;
+        }
+        let key_of_file = format!("{key}_file");
+        let Some(path) = reader.text(fields, &key_of_file) else { return };
+        if is_here {
+            let what = format!("both {key} and {key_of_file} are given");
+            reader.fail(fields.pointer(&key_of_file), code, what, "leave one of them out");
+        }
+        self.files.insert(field, path);
     }
-    remote.clean_session = reader.flag(&fields, "clean_session").unwrap_or_default();
-    reader.flag(&fields, "password_set");
-    let secret = match reader.text(&fields, "password") {
+}
+
+fn secret(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> SecretInput {
+    match reader.text(fields, key) {
         None => SecretInput::Keep,
         Some(text) if text.is_empty() => SecretInput::Clear,
         Some(text) => SecretInput::Set(Secret::new(text)),
-    };
-    let password_file = match home {
-        Home::Cloud => None,
-        Home::Site => reader.text(&fields, "password_file"),
-    };
-    if password_file.is_some() && secret != SecretInput::Keep {
-        let what = "both password and password_file are given";
-        reader.fail(fields.pointer("password_file"), "bad-password", what, "leave one of them out");
     }
-    (remote, secret, password_file)
 }
 
 fn routes(reader: &mut Reader, rule: &Fields<'_>, key: &str) -> Vec<RouteSpec> {

@@ -37,8 +37,12 @@ pub struct EdgeRule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EdgeRemote {
-    /// Host and port.
+    /// Where it is.
     pub address: BrokerAddress,
+    /// Where it is, too; tried in turn while the first cannot be reached.
+    pub fallbacks: Vec<BrokerAddress>,
+    /// The HTTP proxy through which it is reached.
+    pub proxy: Option<BrokerAddress>,
     /// MQTT client id.
     pub client_id: String,
     /// User name; `None` for an anonymous login.
@@ -49,6 +53,36 @@ pub struct EdgeRemote {
     pub keep_alive: Seconds,
     /// Whether the remote broker forgets our session when the connection ends.
     pub clean_session: bool,
+    /// How TLS is done; `None`: it is spoken to in clear.
+    pub tls: Option<EdgeTls>,
+}
+
+impl EdgeRemote {
+    /// Every address of the broker, the one that is preferred first.
+    pub fn addresses(&self) -> impl Iterator<Item = &BrokerAddress> {
+        std::iter::once(&self.address).chain(&self.fallbacks)
+    }
+
+    /// The secrets that the agent must have to run the rule.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
+        self.password.iter().chain(self.tls.iter().filter_map(|tls| tls.key.as_ref()))
+    }
+}
+
+/// How TLS to the remote broker is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EdgeTls {
+    /// Authorities (PEM) to trust in place of the system's.
+    pub ca: Option<String>,
+    /// The name that the broker's certificate must bear, in place of the host.
+    pub server_name: Option<String>,
+    /// Application protocols to offer.
+    pub alpn: Vec<String>,
+    /// The client certificate and what leads to its authority (PEM).
+    pub certificate: Option<String>,
+    /// Names the private key of the client certificate; there if, and only if, that is.
+    pub key: Option<SecretRef>,
 }
 
 /// Bounds of the durable queue of a rule on an edge.
@@ -233,8 +267,8 @@ impl std::fmt::Display for ClientIdClash {
 pub struct Login {
     /// The rule.
     pub rule: RuleName,
-    /// Host and port.
-    pub address: BrokerAddress,
+    /// Every address at which it may.
+    pub addresses: Vec<BrokerAddress>,
     /// MQTT client id.
     pub client_id: String,
 }
@@ -248,8 +282,8 @@ impl Login {
 
 impl From<&EdgeRule> for Login {
     fn from(rule: &EdgeRule) -> Self {
-        let EdgeRemote { address, client_id, .. } = &rule.remote;
-        Self { rule: rule.name.clone(), address: address.clone(), client_id: client_id.clone() }
+        let addresses = rule.remote.addresses().cloned().collect();
+        Self { rule: rule.name.clone(), addresses, client_id: rule.remote.client_id.clone() }
     }
 }
 
@@ -257,17 +291,16 @@ impl From<&EdgeRule> for Login {
 pub fn client_id_clash<'r>(logins: impl IntoIterator<Item = &'r Login>) -> Vec<ClientIdClash> {
     let mut seen: std::collections::BTreeMap<_, &RuleName> = std::collections::BTreeMap::new();
     let mut clashes = Vec::new();
-    for Login { rule, address, client_id } in logins {
-        match seen.get(&(address, client_id)) {
-            Some(first) => clashes.push(ClientIdClash {
-                first: (*first).clone(),
+    for Login { rule, addresses, client_id } in logins {
+        let there = |address| seen.get(&(address, client_id)).map(|first| (address, *first));
+        match addresses.iter().find_map(there) {
+            Some((address, first)) => clashes.push(ClientIdClash {
+                first: first.clone(),
                 second: rule.clone(),
                 client_id: client_id.clone(),
                 broker: address.to_string(),
             }),
-            None => {
-                seen.insert((address, client_id), rule);
-            }
+            None => seen.extend(addresses.iter().map(|address| ((address, client_id), rule))),
         }
     }
     clashes

@@ -14,24 +14,35 @@ pub enum Feature {
     BridgeV1,
     /// Topics that a forward or subscription leaves out.
     Exclude,
+    /// TLS towards the remote broker.
+    Tls,
+    /// Other addresses of the remote broker.
+    Fallbacks,
+    /// A remote broker behind an HTTP proxy.
+    Proxy,
 }
 
 impl Feature {
     /// Every feature that this software speaks.
-    pub const ALL: [Self; 2] = [Self::BridgeV1, Self::Exclude];
+    pub const ALL: [Self; 5] = [Self::BridgeV1, Self::Exclude, Self::Tls, Self::Fallbacks, Self::Proxy];
 
     /// The word on the wire, in the agent's hello.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BridgeV1 => "bridge.v1",
             Self::Exclude => "route.exclude",
+            Self::Tls => "remote.tls",
+            Self::Fallbacks => "remote.fallbacks",
+            Self::Proxy => "remote.proxy",
         }
     }
 
     /// The first agent version that has it.
     pub fn since(self) -> semver::Version {
         match self {
-            Self::BridgeV1 | Self::Exclude => semver::Version::new(0, 1, 0),
+            Self::BridgeV1 | Self::Exclude | Self::Tls | Self::Fallbacks | Self::Proxy => {
+                semver::Version::new(0, 1, 0)
+            }
         }
     }
 
@@ -39,11 +50,22 @@ impl Feature {
     fn needed_at(self, rule: &RuleSpec) -> Option<String> {
         match self {
             Self::BridgeV1 => Some("/remote".to_owned()),
+            // A variable may stand for the scheme, too: then the agent finds out.
+            Self::Tls if rule.remote.tls.is_some() => Some("/remote/tls".to_owned()),
+            Self::Tls => has_tls(&rule.remote.url).then(|| "/remote/url".to_owned()),
+            Self::Fallbacks => {
+                (!rule.remote.fallback_urls.is_empty()).then(|| "/remote/fallback_urls".to_owned())
+            }
+            Self::Proxy => rule.remote.proxy.is_some().then(|| "/remote/proxy".to_owned()),
             Self::Exclude => {
                 first_route(rule, |route| !route.exclude.is_empty()).map(|at| format!("{at}/exclude"))
             }
         }
     }
+}
+
+fn has_tls(url: &str) -> bool {
+    url.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("mqtts"))
 }
 
 /// Where the first forward or subscription is of which something holds.

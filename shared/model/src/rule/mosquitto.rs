@@ -18,7 +18,7 @@ pub use write::{Exported, export};
 
 use super::check::{self, Limits};
 use super::problem::{Problem, Problems};
-use super::secret::SecretInput;
+use super::secret::SecretInputs;
 use super::spec::{
     PolicySpec, QueueSpec, RemoteSpec, RuleSpec, Start, default_client_id, default_keep_alive,
 };
@@ -69,8 +69,8 @@ pub struct ImportedBridge {
     pub line: u32,
     /// The rule as far as it could be read.
     pub spec: RuleSpec,
-    /// The password of the file.
-    pub secret: SecretInput,
+    /// The secrets of the file.
+    pub secrets: SecretInputs,
     /// The rule; `None` if a line was refused.
     pub rule: Option<ValidRule>,
 }
@@ -88,7 +88,7 @@ pub struct Import {
 struct Bridge {
     connection: String,
     spec: RuleSpec,
-    secret: SecretInput,
+    secrets: SecretInputs,
     /// The lines of fields, by JSON pointer: where a problem of the whole rule is told.
     lines: BTreeMap<String, usize>,
     /// Options that may stand once and did.
@@ -199,10 +199,13 @@ impl Reader {
         };
         let remote = RemoteSpec {
             url: String::new(),
+            fallback_urls: Vec::new(),
+            proxy: None,
             client_id: default_client_id(),
             username: None,
             keep_alive: default_keep_alive(),
             clean_session: false,
+            tls: None,
         };
         let begins = self.done.lines.len();
         self.open = Some(Bridge {
@@ -218,7 +221,7 @@ impl Reader {
                 policy: PolicySpec::default(),
                 vars: BTreeMap::new(),
             },
-            secret: SecretInput::Keep,
+            secrets: SecretInputs::default(),
             lines: BTreeMap::new(),
             seen: BTreeSet::new(),
             outgoing_retain: true,
@@ -233,6 +236,9 @@ impl Reader {
         for forward in &mut bridge.spec.forwards {
             forward.retain = bridge.outgoing_retain;
         }
+        if bridge.spec.remote.tls.is_some() {
+            bridge.over_tls();
+        }
         let lines = &mut self.done.lines;
         let refused =
             |lines: &[ImportedLine]| lines[bridge.begins..].iter().any(|l| l.outcome == Outcome::Refused);
@@ -243,15 +249,15 @@ impl Reader {
                 add(lines, bridge.begins, "the connection has no 'address'");
             }
         } else {
-            let problems = check::rule(&bridge.spec, &bridge.secret, &Limits::default());
+            let problems = check::rule(&bridge.spec, &bridge.secrets, &Limits::default());
             for problem in problems.iter().filter(|p| !before || p.code != "empty-rule") {
                 add(lines, bridge.line_of(problem), &format!("{} — {}", problem.what, problem.help));
             }
         }
         let rule = (!refused(lines)).then(|| ValidRule::trusted(bridge.spec.clone()));
         let line = lines[bridge.begins].line;
-        let Bridge { connection, spec, secret, .. } = bridge;
-        self.done.bridges.push(ImportedBridge { connection, line, spec, secret, rule });
+        let Bridge { connection, spec, secrets, .. } = bridge;
+        self.done.bridges.push(ImportedBridge { connection, line, spec, secrets, rule });
     }
 }
 

@@ -1,13 +1,16 @@
 //! From a text to a [`Draft`].
 
+use std::collections::BTreeMap;
+
 use super::check::{self, Limits};
-use super::decode::{self, Home};
+use super::decode::{self, Decoded, FileField, Home};
 use super::located;
 use super::problem::{Place, Problem, Problems};
 use super::reader::Places;
-use super::secret::{Secret, SecretInput};
-use super::spec::RuleSpec;
+use super::secret::{Secret, SecretInput, SecretInputs};
+use super::spec::{RuleSpec, TlsSpec};
 use super::valid::ValidRule;
+
 use crate::limits::MAX_RULE_TEXT_BYTES;
 
 /// The three formats of a rule's file. They hold the same fields.
@@ -38,8 +41,8 @@ impl Format {
 #[derive(Debug, Clone)]
 pub struct Draft {
     spec: RuleSpec,
-    secret: SecretInput,
-    password_file: Option<String>,
+    secrets: SecretInputs,
+    files: BTreeMap<FileField, String>,
     places: Places,
 }
 
@@ -53,8 +56,8 @@ pub fn parse(text: &str, format: Format) -> Result<Draft, Problems> {
     read(text, format, Home::Cloud)
 }
 
-/// Reads a rule that lies on the gateway that is to run it: the same fields, and `remote.password_file`, which the caller
-/// reads ([`Draft::password_file`], [`Draft::with_password`]).
+/// Reads a rule that lies on the gateway that is to run it: the same fields, and others that name a file
+/// which holds a field ([`FileField`]); the caller reads them ([`Draft::files`], [`Draft::with`]).
 ///
 /// # Errors
 ///
@@ -86,18 +89,18 @@ fn read(text: &str, format: Format, home: Home) -> Result<Draft, Problems> {
     })?;
     let (reader, decoded) = decode::rule(&tree, home);
     let mut problems = reader.problems;
-    let Some((spec, secret, password_file)) = decoded else {
+    let Some(Decoded { spec, secrets, files }) = decoded else {
         reader.places.locate(&mut problems);
         return Err(problems);
     };
     if !problems.is_empty() {
-        let mut more = check::rule(&spec, &secret, &Limits::default());
+        let mut more = check::rule(&spec, &secrets, &Limits::default());
         more.retain(|problem| !depends_on(&problem.place.pointer, &reader.broken));
         problems.extend(more);
         reader.places.locate(&mut problems);
         problems.into_result()?;
     }
-    Ok(Draft { spec, secret, password_file, places: reader.places })
+    Ok(Draft { spec, secrets, files, places: reader.places })
 }
 
 /// Whether a field lies in, or around, one that could not be read.
@@ -114,20 +117,30 @@ impl Draft {
         &self.spec
     }
 
-    /// What was written about the password.
-    pub fn secret(&self) -> &SecretInput {
-        &self.secret
+    /// What was written about the secrets.
+    pub fn secrets(&self) -> &SecretInputs {
+        &self.secrets
     }
 
-    /// The file that holds the password, as it was written; only [`parse_on_site`] reads it.
-    pub fn password_file(&self) -> Option<&str> {
-        self.password_file.as_deref()
+    /// The files that hold fields, as they were written; only [`parse_on_site`] reads them.
+    pub fn files(&self) -> &BTreeMap<FileField, String> {
+        &self.files
     }
 
-    /// The same with this password.
+    /// The same with this text in the field.
     #[must_use]
-    pub fn with_password(self, password: Secret) -> Self {
-        Self { secret: SecretInput::Set(password), ..self }
+    pub fn with(mut self, field: FileField, text: Secret) -> Self {
+        match field {
+            FileField::Password => self.secrets.password = SecretInput::Set(text),
+            FileField::Key => self.secrets.key = SecretInput::Set(text),
+            FileField::Ca => self.tls().ca = Some(text.reveal().to_owned()),
+            FileField::Certificate => self.tls().certificate = Some(text.reveal().to_owned()),
+        }
+        self
+    }
+
+    fn tls(&mut self) -> &mut TlsSpec {
+        self.spec.remote.tls.get_or_insert_default()
     }
 
     /// Checks that the rule makes sense as a whole.
@@ -135,10 +148,10 @@ impl Draft {
     /// # Errors
     ///
     /// Every problem at once, each with its place in the text.
-    pub fn validate(self, limits: &Limits) -> Result<(ValidRule, SecretInput), Problems> {
-        let mut problems = check::rule(&self.spec, &self.secret, limits);
+    pub fn validate(self, limits: &Limits) -> Result<(ValidRule, SecretInputs), Problems> {
+        let mut problems = check::rule(&self.spec, &self.secrets, limits);
         self.places.locate(&mut problems);
         problems.into_result()?;
-        Ok((ValidRule::trusted(self.spec), self.secret))
+        Ok((ValidRule::trusted(self.spec), self.secrets))
     }
 }

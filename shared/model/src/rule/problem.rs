@@ -5,10 +5,12 @@ use std::fmt;
 use crate::limits::MAX_PROBLEMS;
 
 /// Every code that a [`Problem`] can have; docs/rules.md explains each.
-pub const CODES: [&str; 38] = [
+pub const CODES: [&str; 42] = [
     "ambiguous-subscriptions",
+    "bad-certificate",
     "bad-client-id",
     "bad-filter",
+    "bad-key",
     "bad-mapping",
     "bad-mountpoint",
     "bad-name",
@@ -17,6 +19,7 @@ pub const CODES: [&str; 38] = [
     "bad-qos",
     "bad-quantity",
     "bad-strip",
+    "bad-tls",
     "bad-url",
     "bad-username",
     "bad-value",
@@ -26,14 +29,15 @@ pub const CODES: [&str; 38] = [
     "empty-rule",
     "masked-secret",
     "missing-field",
+    "missing-key",
     "missing-variable",
     "out-of-range",
     "password-without-username",
     "reserved-topic",
     "shared-subscription",
     "syntax",
-    "tls-not-supported",
     "too-large",
+    "too-many-addresses",
     "too-many-excludes",
     "too-many-routes",
     "too-many-variables",

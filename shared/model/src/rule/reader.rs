@@ -103,7 +103,7 @@ impl Reader {
         let shown: String = entry.key.chars().take(64).filter(|c| !c.is_control()).collect();
         let help = match nearest(&entry.key, known) {
             Some(near) => format!("did you mean '{near}'?"),
-            None if matches!(shown.as_str(), "tls" | "protocol" | "retry") => {
+            None if matches!(shown.as_str(), "protocol" | "retry") => {
                 "it comes in a later release; remove it until then".to_owned()
             }
             None => format!("remove it; known here: {}", known.join(", ")),

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::check::routes_together;
-use super::edge::{EdgeQueue, EdgeRemote, EdgeRule, Route};
+use super::edge::{EdgeQueue, EdgeRemote, EdgeRule, EdgeTls, Route};
 use super::problem::{Problems, pointer};
 use super::rendered;
 use super::resolve::resolve;
-use super::secret::SecretRef;
+use super::secret::SecretRefs;
 use super::template;
+use super::tls;
 use super::valid::ValidRule;
 use crate::digest::Digest;
 use crate::ids::{AccountId, EdgeId};
@@ -23,8 +24,9 @@ pub struct RenderContext {
     pub edge: EdgeId,
     /// Values of this placement for variables that the rule declares.
     pub vars: BTreeMap<String, String>,
-    /// The stored password, if there is one. It is named in the bytes when the rule has a user name.
-    pub secret: Option<SecretRef>,
+    /// The stored secrets that are there. The password is named in the bytes when the rule has a user name, the key when it has
+    /// a client certificate.
+    pub secrets: SecretRefs,
 }
 
 /// A rule as one edge gets it.
@@ -52,6 +54,9 @@ pub fn render(rule: &ValidRule, context: &RenderContext) -> Result<Rendered, Pro
 
     let mut problems = Problems::default();
     let resolved = resolve(spec, &|name| values.get(name).copied(), &mut problems);
+    if tls::needs_key(resolved.tls.as_ref()) && context.secrets.key.is_none() {
+        tls::missing_key(&mut problems);
+    }
     routes_together(&resolved.forwards, &resolved.subscriptions, &mut problems);
     problems.into_result()?;
 
@@ -67,11 +72,20 @@ pub fn render(rule: &ValidRule, context: &RenderContext) -> Result<Rendered, Pro
         start: spec.start,
         remote: EdgeRemote {
             address: resolved.address.ok_or_else(incomplete)?,
+            fallbacks: resolved.fallbacks,
+            proxy: resolved.proxy,
             client_id: resolved.client_id.ok_or_else(incomplete)?,
-            password: username.as_ref().and(context.secret.clone()),
+            password: username.as_ref().and(context.secrets.password.clone()),
             username,
             keep_alive: spec.remote.keep_alive,
             clean_session: spec.remote.clean_session,
+            tls: resolved.tls.map(|tls| EdgeTls {
+                key: tls.certificate.as_ref().and(context.secrets.key.clone()),
+                ca: tls.ca,
+                server_name: tls.server_name,
+                alpn: tls.alpn,
+                certificate: tls.certificate,
+            }),
         },
         forwards: all(resolved.forwards).ok_or_else(incomplete)?,
         subscriptions: all(resolved.subscriptions).ok_or_else(incomplete)?,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::routes_together;
 use super::decode;
-use super::edge::{EdgeQueue, EdgeRemote, EdgeRule, Login, Route};
+use super::edge::{EdgeQueue, EdgeRemote, EdgeRule, EdgeTls, Login, Route};
 use super::located::{self, Node};
 use super::problem::{Place, Problem, Problems};
 use super::quantity::{Bytes, Seconds};
@@ -41,6 +41,32 @@ struct Remote<'r> {
     password: Option<&'r SecretRef>,
     keep_alive_s: u64,
     clean_session: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    fallbacks: Vec<Address<'r>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<Address<'r>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<Tls<'r>>,
+}
+
+#[derive(Serialize)]
+struct Address<'r> {
+    host: &'r str,
+    port: u16,
+}
+
+#[derive(Serialize)]
+struct Tls<'r> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_name: Option<&'r str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    alpn: &'r [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'r SecretRef>,
 }
 
 #[derive(Serialize)]
@@ -62,8 +88,20 @@ struct Queue {
 }
 
 const DOCUMENT: [&str; 7] = ["name", "start", "remote", "forwards", "subscriptions", "queue", "policy"];
-const REMOTE: [&str; 7] =
-    ["host", "port", "client_id", "username", "password", "keep_alive_s", "clean_session"];
+const REMOTE: [&str; 10] = [
+    "host",
+    "port",
+    "client_id",
+    "username",
+    "password",
+    "keep_alive_s",
+    "clean_session",
+    "fallbacks",
+    "proxy",
+    "tls",
+];
+const ADDRESS: [&str; 2] = ["host", "port"];
+const TLS: [&str; 5] = ["ca", "server_name", "alpn", "certificate", "key"];
 const SECRET: [&str; 2] = ["id", "version"];
 const ROUTE: [&str; 6] = ["topic", "exclude", "qos", "strip", "prefix", "retain"];
 const QUEUE: [&str; 3] = ["max_bytes", "max_age_s", "when_full"];
@@ -81,6 +119,15 @@ pub(super) fn write(rule: &EdgeRule) -> String {
             password: rule.remote.password.as_ref(),
             keep_alive_s: rule.remote.keep_alive.0,
             clean_session: rule.remote.clean_session,
+            fallbacks: rule.remote.fallbacks.iter().map(address).collect(),
+            proxy: rule.remote.proxy.as_ref().map(address),
+            tls: rule.remote.tls.as_ref().map(|tls| Tls {
+                ca: tls.ca.as_deref(),
+                server_name: tls.server_name.as_deref(),
+                alpn: &tls.alpn,
+                certificate: tls.certificate.as_deref(),
+                key: tls.key.as_ref(),
+            }),
         },
         forwards: rule.forwards.iter().map(routed).collect(),
         subscriptions: rule.subscriptions.iter().map(routed).collect(),
@@ -92,6 +139,10 @@ pub(super) fn write(rule: &EdgeRule) -> String {
         policy: rule.policy,
     };
     serde_json::to_string(&document).expect("texts, numbers and flags under text keys are always JSON")
+}
+
+fn address(address: &BrokerAddress) -> Address<'_> {
+    Address { host: &address.host, port: address.port }
 }
 
 fn routed(route: &Route) -> Routed<'_> {
@@ -153,9 +204,18 @@ pub(super) fn login(text: &str) -> Option<Login> {
         host: String,
         port: u16,
         client_id: String,
+        #[serde(default)]
+        fallbacks: Vec<Other>,
     }
-    let Named { name, remote: At { host, port, client_id } } = serde_json::from_str(text).ok()?;
-    Some(Login { rule: name, address: BrokerAddress { host, port }, client_id })
+    #[derive(Deserialize)]
+    struct Other {
+        host: String,
+        port: u16,
+    }
+    let Named { name, remote: At { host, port, client_id, fallbacks } } = serde_json::from_str(text).ok()?;
+    let others = fallbacks.into_iter().map(|Other { host, port }| BrokerAddress { host, port });
+    let addresses = std::iter::once(BrokerAddress { host, port }).chain(others).collect();
+    Some(Login { rule: name, addresses, client_id })
 }
 
 /// The problem of bytes beyond [`MAX_RENDERED_BYTES`].
@@ -218,25 +278,49 @@ fn number(reader: &mut Reader, fields: &Fields<'_>, key: &str, least: u64, most:
 
 fn remote(reader: &mut Reader, rule: &Fields<'_>) -> Option<EdgeRemote> {
     let fields = required(reader, rule, "remote", |reader, fields, key| reader.child(fields, key, &REMOTE))?;
-    let host = required(reader, &fields, "host", Reader::text);
-    let port = number(reader, &fields, "port", 1, u16::MAX.into()).and_then(|port| u16::try_from(port).ok());
+    let address = read_address(reader, &fields);
     let client_id = required(reader, &fields, "client_id", Reader::text);
     let username = reader.text(&fields, "username");
-    let password = reader.child(&fields, "password", &SECRET).and_then(|secret| {
-        let id = required(reader, &secret, "id", Reader::text);
-        let version = number(reader, &secret, "version", 0, i64::MAX.unsigned_abs());
-        Some(SecretRef { id: id?, version: version? })
-    });
+    let password = secret(reader, &fields, "password");
     let keep_alive = number(reader, &fields, "keep_alive_s", 1, u16::MAX.into());
     let clean_session = required(reader, &fields, "clean_session", Reader::flag);
+    let fallbacks = reader.list(&fields, "fallbacks").into_iter().map(|(at, node)| {
+        let fields = reader.table(node, at, &ADDRESS)?;
+        read_address(reader, &fields)
+    });
+    let fallbacks: Option<Vec<BrokerAddress>> = fallbacks.collect();
+    let proxy = reader.child(&fields, "proxy", &ADDRESS).and_then(|fields| read_address(reader, &fields));
+    let tls = reader.child(&fields, "tls", &TLS).map(|fields| EdgeTls {
+        ca: reader.text(&fields, "ca"),
+        server_name: reader.text(&fields, "server_name"),
+        alpn: reader.texts(&fields, "alpn"),
+        certificate: reader.text(&fields, "certificate"),
+        key: secret(reader, &fields, "key"),
+    });
     Some(EdgeRemote {
-        address: BrokerAddress { host: host?, port: port? },
+        address: address?,
+        fallbacks: fallbacks?,
+        proxy,
         client_id: client_id?,
         username,
         password,
         keep_alive: Seconds(keep_alive?),
         clean_session: clean_session?,
+        tls,
     })
+}
+
+fn read_address(reader: &mut Reader, fields: &Fields<'_>) -> Option<BrokerAddress> {
+    let host = required(reader, fields, "host", Reader::text);
+    let port = number(reader, fields, "port", 1, u16::MAX.into()).and_then(|port| u16::try_from(port).ok());
+    Some(BrokerAddress { host: host?, port: port? })
+}
+
+fn secret(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<SecretRef> {
+    let secret = reader.child(fields, key, &SECRET)?;
+    let id = required(reader, &secret, "id", Reader::text);
+    let version = number(reader, &secret, "version", 0, i64::MAX.unsigned_abs());
+    Some(SecretRef { id: id?, version: version? })
 }
 
 fn queue(reader: &mut Reader, rule: &Fields<'_>) -> Option<EdgeQueue> {

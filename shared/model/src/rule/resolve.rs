@@ -3,15 +3,20 @@
 
 use super::edge::Route;
 use super::problem::{Problems, pointer};
-use super::spec::{RouteSpec, RuleSpec};
+use super::spec::{RouteSpec, RuleSpec, TlsSpec};
 use super::template::{self, BUILT_IN, TemplateError};
-use super::url::{self, BrokerAddress};
-use crate::limits::{MAX_CLIENT_ID_BYTES, MAX_CREDENTIAL_BYTES, MAX_EXCLUDES_PER_ROUTE};
+use super::tls;
+use super::url::{self, BrokerAddress, Scheme, UrlError};
+use crate::limits::{MAX_CLIENT_ID_BYTES, MAX_CREDENTIAL_BYTES, MAX_EXCLUDES_PER_ROUTE, MAX_FALLBACK_URLS};
 use crate::topic::{InvalidTopic, TopicFilter, TopicMapping, UnmappableFilter, reserved};
 
 /// What could be resolved; `None` where a problem was noted.
 pub(super) struct Resolved {
     pub address: Option<BrokerAddress>,
+    pub fallbacks: Vec<BrokerAddress>,
+    pub proxy: Option<BrokerAddress>,
+    /// `Some`: the broker is spoken to over TLS.
+    pub tls: Option<TlsSpec>,
     pub client_id: Option<String>,
     pub username: Option<String>,
     pub forwards: Vec<Option<Route>>,
@@ -24,8 +29,13 @@ pub(super) type Lookup<'l, 'v> = &'l dyn Fn(&str) -> Option<&'v str>;
 pub(super) fn resolve(spec: &RuleSpec, value: Lookup<'_, '_>, problems: &mut Problems) -> Resolved {
     let mut resolver = Resolver { spec, value, problems };
     let mountpoint = resolver.mountpoint();
+    let address = resolver.address("/remote/url", &spec.remote.url);
+    let scheme = address.as_ref().map(|(_, scheme)| *scheme);
     Resolved {
-        address: resolver.address(),
+        fallbacks: resolver.fallbacks(address.as_ref()),
+        address: address.map(|(address, _)| address),
+        proxy: resolver.proxy(),
+        tls: resolver.tls(scheme),
         client_id: resolver.client_id(),
         username: resolver.username(),
         forwards: resolver.routes("/forwards", &spec.forwards, mountpoint.as_deref()),
@@ -74,14 +84,78 @@ impl Resolver<'_, '_> {
         self.plain("/mountpoint", "bad-mountpoint", "mountpoint", &text).then_some(text)
     }
 
-    fn address(&mut self) -> Option<BrokerAddress> {
-        let text = self.expand("/remote/url", &self.spec.remote.url)?;
-        match url::parse(&text) {
-            Ok(address) => Some(address),
-            Err((code, what, help)) => {
-                self.problems.add("/remote/url", code, what, help);
+    fn address(&mut self, at: &str, text: &str) -> Option<(BrokerAddress, Scheme)> {
+        let text = self.expand(at, text)?;
+        self.noted(at, url::parse(&text))
+    }
+
+    fn noted<T>(&mut self, at: &str, read: Result<T, UrlError>) -> Option<T> {
+        read.map_err(|(code, what, help)| self.problems.add(at, code, what, help)).ok()
+    }
+
+    fn fallbacks(&mut self, first: Option<&(BrokerAddress, Scheme)>) -> Vec<BrokerAddress> {
+        const AT: &str = "/remote/fallback_urls";
+        let urls = &self.spec.remote.fallback_urls;
+        if urls.len() > MAX_FALLBACK_URLS {
+            let what =
+                format!("{} other addresses are given, at most {MAX_FALLBACK_URLS} are tried", urls.len());
+            self.problems.add(AT, "too-many-addresses", what, "keep the nearest ones");
+            return Vec::new();
+        }
+        let mut addresses: Vec<BrokerAddress> = Vec::with_capacity(urls.len());
+        for (index, url) in urls.iter().enumerate() {
+            let at = pointer(AT, index);
+            let Some((address, scheme)) = self.address(&at, url) else { continue };
+            if first.is_some_and(|(_, of_first)| *of_first != scheme) {
+                let what = "one address is spoken to over TLS, the other in clear";
+                self.problems.add(
+                    at,
+                    "bad-url",
+                    what,
+                    "write mqtts:// in url and in all of fallback_urls, or in none",
+                );
+            } else if addresses.contains(&address) || first.is_some_and(|(first, _)| *first == address) {
+                self.problems.add(
+                    at,
+                    "bad-url",
+                    format!("{address} is given already"),
+                    "remove one of the two",
+                );
+            } else {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+
+    fn proxy(&mut self) -> Option<BrokerAddress> {
+        const AT: &str = "/remote/proxy";
+        let text = self.expand(AT, self.spec.remote.proxy.as_ref()?)?;
+        self.noted(AT, url::parse_proxy(&text))
+    }
+
+    /// How TLS is done; `None` where it is not.
+    fn tls(&mut self, scheme: Option<Scheme>) -> Option<TlsSpec> {
+        let written = self.spec.remote.tls.as_ref();
+        if let Some(tls) = written {
+            tls::check(tls, self.problems);
+        }
+        match (scheme, written) {
+            (Some(Scheme::Mqtts), None) => Some(TlsSpec::default()),
+            (Some(Scheme::Mqtts), Some(tls)) => {
+                const AT: &str = "/remote/tls/server_name";
+                let server_name = tls.server_name.as_ref().and_then(|name| self.expand(AT, name));
+                if let Some(name) = &server_name {
+                    tls::check_server_name(AT, name, self.problems);
+                }
+                Some(TlsSpec { server_name, ..tls.clone() })
+            }
+            (Some(Scheme::Mqtt), Some(_)) => {
+                let help = "write mqtts:// in url, or remove [remote.tls]";
+                self.problems.add("/remote/tls", "bad-tls", "the broker is spoken to in clear", help);
                 None
             }
+            (Some(Scheme::Mqtt) | None, _) => None,
         }
     }
 

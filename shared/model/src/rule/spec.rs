@@ -1,4 +1,4 @@
-//! What a rule says, field by field, with every default filled in. The password is not here: see [`super::Secret`].
+//! What a rule says, field by field, with every default filled in. The secrets are not here: see [`super::Secrets`].
 //!
 //! Texts may hold variables such as `{edge}`; they are kept as written and filled in by [`super::render()`]. The serde
 //! form is the store's and the API's; texts of people are read by [`super::parse`], which tells places and all problems.
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::quantity::{Bytes, Seconds};
 use crate::ids::RuleName;
 #[cfg(doc)]
-use crate::limits::MAX_EXCLUDES_PER_ROUTE;
+use crate::limits::{MAX_ALPN, MAX_EXCLUDES_PER_ROUTE, MAX_FALLBACK_URLS};
 
 /// A sync rule as the operator means it.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -61,8 +61,15 @@ pub enum Start {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteSpec {
-    /// `mqtt://host[:port]`, port 1883 unless given.
+    /// `mqtt://host[:port]`, port 1883 unless given, or `mqtts://host[:port]` for TLS, port 8883 unless given.
     pub url: String,
+    /// Other addresses of the same broker, of the same kind as `url`, tried in turn while it cannot be reached; at most
+    /// [`MAX_FALLBACK_URLS`]. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallback_urls: Vec<String>,
+    /// `http://host:port` of an HTTP proxy through which the broker is reached (CONNECT, RFC 9110 section 9.3.6). Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// MQTT client id. Default: [`DEFAULT_CLIENT_ID`].
     #[serde(default = "default_client_id")]
     pub client_id: String,
@@ -75,6 +82,28 @@ pub struct RemoteSpec {
     /// Whether the remote broker forgets our subscriptions and what it holds for them when the connection ends. Default: no.
     #[serde(default)]
     pub clean_session: bool,
+    /// How TLS is done, with `mqtts://` only. Default: by the system's certificate authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
+}
+
+/// How TLS is done. The private key is not here: see [`super::Secrets`].
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSpec {
+    /// Certificates (PEM) of the authorities that the broker's certificate must come from. Default: those of the edge's system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// The name that the broker's certificate must bear, and that is asked for (SNI). Default: the host of the URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Application protocols to offer (ALPN, RFC 7301), at most [`MAX_ALPN`]. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alpn: Vec<String>,
+    /// The client certificate (PEM), with the certificates between it and its authority. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 /// The client id of a rule that names none: unique per edge and rule.

@@ -3,6 +3,7 @@ mod edges;
 mod explanations;
 mod problems;
 mod round_trip;
+mod tls;
 
 use super::*;
 use crate::ids::{AccountId, EdgeId};
@@ -54,7 +55,7 @@ fn valid(text: &str) -> ValidRule {
     valid_with_secret(text).0
 }
 
-fn valid_with_secret(text: &str) -> (ValidRule, SecretInput) {
+fn valid_with_secret(text: &str) -> (ValidRule, SecretInputs) {
     let draft = parse(text, Format::Toml).unwrap_or_else(|problems| panic!("{problems}"));
     draft.validate(&Limits::default()).unwrap_or_else(|problems| panic!("{problems}"))
 }
@@ -79,7 +80,7 @@ fn context() -> RenderContext {
         account: AccountId::new("default").unwrap(),
         edge: EdgeId::new("gw-7").unwrap(),
         vars: std::collections::BTreeMap::new(),
-        secret: None,
+        secrets: SecretRefs::default(),
     }
 }
 

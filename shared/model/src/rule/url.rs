@@ -4,6 +4,8 @@ use crate::limits::MAX_HOST_BYTES;
 
 /// Port of MQTT without TLS, registered with IANA.
 const MQTT_PORT: u16 = 1883;
+/// Port of MQTT over TLS, registered with IANA.
+const MQTTS_PORT: u16 = 8883;
 
 /// Where a remote broker listens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,12 +35,22 @@ pub struct InvalidBrokerUrl {
 }
 
 impl BrokerAddress {
-    /// Reads `mqtt://host[:port]`, without credentials.
+    /// Reads `mqtt://host[:port]`, without credentials and without TLS, which only rules have.
     ///
     /// # Errors
     /// [`InvalidBrokerUrl`]: what is wrong, and what to write.
     pub fn parse(url: &str) -> Result<Self, InvalidBrokerUrl> {
-        parse(url).map_err(|(_, what, help)| InvalidBrokerUrl { what, help })
+        match parse(url) {
+            Ok((address, Scheme::Mqtt)) => Ok(address),
+            Ok((_, Scheme::Mqtts)) => Err(InvalidBrokerUrl {
+                what: "TLS comes in a later release".to_owned(),
+                help: "use mqtt:// over a private network or a local TLS proxy".to_owned(),
+            }),
+            Err((_, what, help)) if help == FORM => {
+                Err(InvalidBrokerUrl { what, help: "write mqtt://host or mqtt://host:port".to_owned() })
+            }
+            Err((_, what, help)) => Err(InvalidBrokerUrl { what, help }),
+        }
     }
 }
 
@@ -49,23 +61,46 @@ fn bad(what: impl Into<String>, help: &str) -> UrlError {
     ("bad-url", what.into(), help.into())
 }
 
-/// Reads `mqtt://host[:port]`.
-pub(crate) fn parse(url: &str) -> Result<BrokerAddress, UrlError> {
-    const FORM: &str = "write mqtt://host or mqtt://host:port";
+const FORM: &str = "write mqtt://host, mqtt://host:port, or mqtts:// for TLS";
+
+/// How a broker is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// In clear.
+    Mqtt,
+    /// Over TLS.
+    Mqtts,
+}
+
+/// Reads `mqtt://host[:port]` or `mqtts://host[:port]`.
+pub(crate) fn parse(url: &str) -> Result<(BrokerAddress, Scheme), UrlError> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(bad("the URL has no scheme", FORM));
     };
-    match scheme.to_ascii_lowercase().as_str() {
-        "mqtt" => {}
-        "mqtts" | "ssl" | "tls" => {
-            return Err((
-                "tls-not-supported",
-                "TLS comes in a later release".into(),
-                "use mqtt:// over a private network or a local TLS proxy".into(),
-            ));
-        }
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "mqtt" => Scheme::Mqtt,
+        "mqtts" => Scheme::Mqtts,
         _ => return Err(bad(format!("the scheme '{}' is not known", brief(scheme)), FORM)),
+    };
+    let default_port = match scheme {
+        Scheme::Mqtt => MQTT_PORT,
+        Scheme::Mqtts => MQTTS_PORT,
+    };
+    Ok((authority(rest, Some(default_port))?, scheme))
+}
+
+/// Reads the address of an HTTP proxy, `http://host:port`.
+pub(crate) fn parse_proxy(url: &str) -> Result<BrokerAddress, UrlError> {
+    const FORM: &str = "write http://host:port";
+    match url.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => authority(rest, None),
+        Some((scheme, _)) => Err(bad(format!("the scheme '{}' is not one of a proxy", brief(scheme)), FORM)),
+        None => Err(bad("the URL has no scheme", FORM)),
     }
+}
+
+/// Reads `host[:port]`, which nothing may follow. Without a default the port must be there.
+fn authority(rest: &str, default_port: Option<u16>) -> Result<BrokerAddress, UrlError> {
     let (authority, tail) = match rest.find(['/', '?', '#']) {
         Some(at) => rest.split_at(at),
         None => (rest, ""),
@@ -86,7 +121,7 @@ pub(crate) fn parse(url: &str) -> Result<BrokerAddress, UrlError> {
     }
     let (host, port) = split_host_port(authority)?;
     let port = match port {
-        None => MQTT_PORT,
+        None => default_port.ok_or_else(|| bad("the URL has no port", "write http://host:port"))?,
         Some(text) => match text.parse::<u16>() {
             Ok(port) if port > 0 && text.bytes().all(|b| b.is_ascii_digit()) => port,
             Ok(_) | Err(_) => return Err(bad(format!("'{}' is not a port", brief(text)), "use 1 to 65535")),

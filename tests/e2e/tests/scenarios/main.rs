@@ -20,4 +20,5 @@ mod migrate;
 mod mqtt_control;
 mod run_states;
 mod set_aside;
+mod tls;
 mod upgrade;

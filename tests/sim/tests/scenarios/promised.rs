@@ -4,7 +4,7 @@ use tidegate_cloud_core::{PlacementView, Request, WhenOffline};
 use tidegate_edge_core::{Input, LocalAction, QueuesFull, ReplyId, RuleFile, SiteRule};
 use tidegate_model::limits::HELLO_EVERY_MS;
 use tidegate_model::placement::{Action, IssueState, Link, Role, RunState};
-use tidegate_model::rule::{Format, Limits, parse};
+use tidegate_model::rule::{Format, Limits, Secrets, parse};
 use tidegate_model::wire::{Counters, DesiredRun, Origin};
 use tidegate_sim::operator::{edge_id, rule_name};
 use tidegate_sim::step::{Moment, Password, Step};
@@ -333,7 +333,8 @@ fn m1_a_rule_of_the_site_is_told_to_the_cloud_and_left_alone_there() {
     let text = "name = \"on-site\"\n[remote]\nurl = \"mqtt://remote-0.example\"\n[[forwards]]\ntopic = \"pumps/#\"\n";
     let rule =
         parse(text, Format::Toml).and_then(|draft| draft.validate(&Limits::default())).expect("a rule").0;
-    let file = RuleFile { name: "a.toml".into(), content: Ok(SiteRule { rule, password: None }) };
+    let file =
+        RuleFile { name: "a.toml".into(), content: Ok(SiteRule { rule, secrets: Secrets::default() }) };
     world.edge_input(0, Input::RuleFiles { files: vec![file], again: false });
     world.pass(30_000);
     let unmanaged = |world: &World| {

@@ -8,7 +8,7 @@ use super::harness::Api;
 async fn a_mosquitto_file_becomes_drafts_that_can_be_saved_and_a_report_without_the_password() {
     let api = Api::start().await;
     let text = "connection up\naddress broker.example\nremote_username u\nremote_password s3cr3t-canary\ntopic a/# out 1\n\
-                connection tls\naddress h:8883\nbridge_cafile /ca\ntopic a/#\n";
+                connection tls\naddress h:8883\nbridge_psk 00ff\ntopic a/#\n";
     let answer = api.post("/rules/import", &json!({"format": "mosquitto", "text": text})).await.ok(200);
     assert!(!answer.text.contains("s3cr3t-canary"), "{}", answer.text);
     let told = answer.json();

@@ -176,7 +176,7 @@ async fn remote_half(
     peer: &Peer,
 ) -> (Bridge, watch::Sender<LocalState>, mpsc::Receiver<Notice>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let (rule, password) = rule(peer, &[]);
+    let (rule, secrets) = rule(peer, &[]);
     let open = |name: &str| Queue::open(&dir.path().join(name), queue_config(&rule.queue), 0).unwrap().0;
     let (local, state) = watch::channel(LocalState::NotYet);
     let (events, notices) = mpsc::channel(16);
@@ -188,7 +188,7 @@ async fn remote_half(
         events,
         timing: Timing::default(),
     };
-    let task = Task { order: Order(3), rule, password };
+    let task = Task { order: Order(3), rule, secrets };
     (Bridge::start(parts, task, &CancellationToken::new()), local, notices, dir)
 }
 

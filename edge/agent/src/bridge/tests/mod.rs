@@ -8,6 +8,7 @@ mod outgoing;
 mod peer;
 mod real_broker;
 mod reconfigure;
+mod ways;
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +23,7 @@ use tidegate_edge_queue::{Queue, Record};
 use tidegate_model::{
     code::FaultCode,
     ids::{AccountId, EdgeId, RuleId},
-    rule::{EdgeRule, Format, Limits, RenderContext, Secret, SecretInput, SecretRef, parse, render},
+    rule::{EdgeRule, Format, Limits, RenderContext, Secrets, parse, render},
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -37,12 +38,12 @@ use peer::Peer;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A rule for `peer` with these subscriptions; it forwards `sensors/#`.
-fn rule(peer: &Peer, subscriptions: &[&str]) -> (Arc<EdgeRule>, Option<Secret>) {
+fn rule(peer: &Peer, subscriptions: &[&str]) -> (Arc<EdgeRule>, Secrets) {
     rule_at(peer.port(), subscriptions)
 }
 
 /// The same for a remote broker at this port of the loopback address.
-fn rule_at(port: u16, subscriptions: &[&str]) -> (Arc<EdgeRule>, Option<Secret>) {
+fn rule_at(port: u16, subscriptions: &[&str]) -> (Arc<EdgeRule>, Secrets) {
     let mut text = format!(
         "name = \"r\"\nmountpoint = \"plant/\"\n[remote]\nurl = \"mqtt://127.0.0.1:{}\"\nclient_id = \"c\"\n\
          username = \"u\"\npassword = \"p\"\nkeep_alive = \"60s\"\n[queue]\nmax_bytes = \"64KiB\"\n\
@@ -52,15 +53,20 @@ fn rule_at(port: u16, subscriptions: &[&str]) -> (Arc<EdgeRule>, Option<Secret>)
     for filter in subscriptions {
         text += &format!("[[subscriptions]]\ntopic = \"{filter}\"\nprefix = \"in/\"\nretain = true\n");
     }
-    let (valid, secret) = parse(&text, Format::Toml).unwrap().validate(&Limits::default()).unwrap();
-    let SecretInput::Set(secret) = secret else { panic!("the rule has a password") };
+    rule_of(&text)
+}
+
+/// The rule of this text, on an edge.
+fn rule_of(text: &str) -> (Arc<EdgeRule>, Secrets) {
+    let (valid, secrets) = parse(text, Format::Toml).unwrap().validate(&Limits::default()).unwrap();
+    let secrets = secrets.apply(Secrets::default());
     let context = RenderContext {
         account: "default".parse::<AccountId>().unwrap(),
         edge: "gateway-1".parse::<EdgeId>().unwrap(),
         vars: BTreeMap::new(),
-        secret: Some(SecretRef { id: "s".to_owned(), version: 1 }),
+        secrets: secrets.refs("s", 1),
     };
-    (Arc::new(render(&valid, &context).unwrap().rule), Some(secret))
+    (Arc::new(render(&valid, &context).unwrap().rule), secrets)
 }
 
 /// A local broker: takes messages, or refuses them.
@@ -127,8 +133,11 @@ impl Rig {
     }
 
     fn start_at(port: u16, subscriptions: &[&str], timing: Timing, refuses: bool) -> Self {
+        Self::run(rule_at(port, subscriptions), timing, refuses)
+    }
+
+    fn run((rule, secrets): (Arc<EdgeRule>, Secrets), timing: Timing, refuses: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (rule, password) = rule_at(port, subscriptions);
         let open = |name: &str| open_queue(&dir.path().join(name), &rule);
         let (outgoing, incoming) = (open("out"), open("in"));
         let local = Arc::new(Local::default());
@@ -143,7 +152,7 @@ impl Rig {
             events,
             timing,
         };
-        let task = Task { order: Order(1), rule, password };
+        let task = Task { order: Order(1), rule, secrets };
         let bridge = Bridge::start(parts, task, &CancellationToken::new());
         Self { bridge, outgoing, incoming, local, notices, dir }
     }

@@ -7,7 +7,10 @@ use std::{
 
 use rumqttc::mqttbytes::{QoS, v4::Packet};
 use tidegate_edge_core::Order;
-use tidegate_model::{code::FaultCode, rule::Secret};
+use tidegate_model::{
+    code::FaultCode,
+    rule::{Secret, Secrets},
+};
 
 use super::{Rig, Task, Timing, open_queue, peer::Peer};
 
@@ -208,7 +211,11 @@ async fn another_login_is_another_chance() {
     let mut conn = peer.log_in().await;
     assert_eq!(conn.publishes(1).await[0].0, 2);
     let (rule, _) = super::rule(&peer, &[]);
-    rig.bridge.reconfigure(Task { order: Order(2), rule, password: Some(Secret::new("q".to_owned())) });
+    rig.bridge.reconfigure(Task {
+        order: Order(2),
+        rule,
+        secrets: Secrets { password: Some(Secret::new("q")), key: None },
+    });
     let mut conn = peer.log_in().await;
     assert_eq!(conn.publishes(3).await.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 3]);
 }

@@ -7,8 +7,8 @@ use tidegate_model::code::FaultCode;
 use super::{Rig, Task, peer::Peer, rule};
 
 fn task(order: u64, peer: &Peer, subscriptions: &[&str]) -> Task {
-    let (rule, password) = rule(peer, subscriptions);
-    Task { order: Order(order), rule, password }
+    let (rule, secrets) = rule(peer, subscriptions);
+    Task { order: Order(order), rule, secrets }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use super::{Bridge, Said};
 use crate::limits::{KEEP_ALIVE_S, MAX_HOST_BYTES};
 use crate::rule::quantity::Seconds;
 use crate::rule::secret::{Secret, SecretInput};
-use crate::rule::spec::Start;
+use crate::rule::spec::{Start, TlsSpec};
 
 /// An option of a bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,12 @@ pub(super) enum BridgeOption {
     StartType,
     OutgoingRetain,
     Insecure,
+    OsCertificates,
+    Alpn,
+    TlsVersion,
+    CaFile,
+    CertificateFile,
+    KeyFile,
     /// Has no counterpart, and needs none: why.
     Needless(&'static str),
     /// Has no counterpart, and what it asks for would be missing: why, and what to do.
@@ -34,9 +40,12 @@ const RETRY: &str = "the agent tries again by itself, after 0.2 s to 30 s";
 const LAZY: &str = "a rule is connected as long as it runs";
 const MQTT5: &str = "a rule speaks MQTT 3.1.1, which does not have it";
 const TCP: &str = "the edge's system decides it";
-const TLS: &str = "TLS comes in a later release; the rule would send in clear. Use a private network or a TLS proxy on the edge, and \
-                   take the line out";
-const PSK: &str = "pre-shared keys are not supported; use certificates, once TLS is there";
+const CIPHERS: &str = "the agent chooses among the safe ones itself";
+const INSECURE: &str = "the name in the broker's certificate is always checked: name what stands there in remote.tls.server_name, and take \
+                        the line out";
+const DIRECTORY: &str = "directories of certificates are not read: put the one that is needed into remote.tls.ca, and take the line out";
+const OCSP: &str = "the agent does not ask whether certificates were withdrawn (OCSP)";
+const PSK: &str = "pre-shared keys are not supported; use certificates";
 
 /// The option of a bridge of this name.
 pub(super) fn of_bridge(name: &str) -> Option<BridgeOption> {
@@ -57,7 +66,9 @@ pub(super) fn of_bridge(name: &str) -> Option<BridgeOption> {
         "notifications" | "notifications_local_only" | "notification_topic" => O::Needless(STATE),
         "restart_timeout" => O::Needless(RETRY),
         "idle_timeout" | "threshold" => O::Needless(LAZY),
-        "round_robin" => O::Needless("a rule has one remote broker"),
+        "round_robin" => {
+            O::Needless("the other addresses are tried in turn while the first cannot be reached")
+        }
         "try_private" => O::Needless("a rule logs in like any client, not as a bridge"),
         "bridge_attempt_unsubscribe" => {
             O::Needless("the agent takes back what it does not subscribe to any more by itself")
@@ -68,16 +79,15 @@ pub(super) fn of_bridge(name: &str) -> Option<BridgeOption> {
             O::Needless(MQTT5)
         }
         "bridge_tcp_keepalive" | "bridge_tcp_user_timeout" | "bridge_bind_address" => O::Needless(TCP),
-        "bridge_cafile"
-        | "bridge_capath"
-        | "bridge_certfile"
-        | "bridge_keyfile"
-        | "bridge_alpn"
-        | "bridge_tls_version"
-        | "bridge_tls_use_os_certs"
-        | "bridge_ciphers"
-        | "bridge_ciphers_tls1.3"
-        | "bridge_require_ocsp" => O::Impossible(TLS),
+        "bridge_cafile" => O::CaFile,
+        "bridge_certfile" => O::CertificateFile,
+        "bridge_keyfile" => O::KeyFile,
+        "bridge_alpn" => O::Alpn,
+        "bridge_tls_version" => O::TlsVersion,
+        "bridge_tls_use_os_certs" => O::OsCertificates,
+        "bridge_ciphers" | "bridge_ciphers_tls1.3" => O::Needless(CIPHERS),
+        "bridge_capath" => O::Impossible(DIRECTORY),
+        "bridge_require_ocsp" => O::Impossible(OCSP),
         "bridge_identity" | "bridge_psk" => O::Impossible(PSK),
         _ => return None,
     })
@@ -217,7 +227,7 @@ impl Bridge {
                 if line.rest.is_empty() {
                     return Said::refused("the password is empty");
                 }
-                bridge.secret = SecretInput::Set(Secret::new(line.rest));
+                bridge.secrets.password = SecretInput::Set(Secret::new(line.rest));
                 Said::but("it is kept as a secret and not shown")
             }),
             O::CleanSession => flag(line, |on| {
@@ -228,7 +238,23 @@ impl Bridge {
                 self.outgoing_retain = on;
                 Said::mapped()
             }),
-            O::Insecure => flag(line, |on| if on { Said::refused(TLS) } else { Said::ignored("it is so without the line") }),
+            O::Insecure => flag(line, |on| if on { Said::refused(INSECURE) } else { Said::ignored("it is so without the line") }),
+            O::OsCertificates => flag(line, |on| {
+                if on {
+                    self.tls();
+                }
+                Said::mapped()
+            }),
+            O::Alpn => self.once("ALPN", "/remote/tls/alpn", at, |bridge| {
+                text(line, |text| {
+                    bridge.tls().alpn = vec![text];
+                    Said::mapped()
+                })
+            }),
+            O::TlsVersion => tls_version(line),
+            O::CaFile => self.file("CA file", "remote.tls.ca"),
+            O::CertificateFile => self.file("certificate file", "remote.tls.certificate"),
+            O::KeyFile => self.file("key file", "remote.tls.key"),
             O::KeepAlive => self.keep_alive(line),
             O::StartType => self.start_type(line),
             O::Needless(why) => Said::ignored(why),
@@ -253,22 +279,43 @@ impl Bridge {
         take(self)
     }
 
+    /// The connection is over TLS.
+    fn tls(&mut self) -> &mut TlsSpec {
+        self.spec.remote.tls.get_or_insert_default()
+    }
+
+    /// A file of the machine that mosquitto runs on. Without what is in it the rule is no less safe: it does not get in.
+    fn file(&mut self, what: &'static str, field: &str) -> Said {
+        if !self.seen.insert(what) {
+            return Said::refused(format!("the {what} was given before; mosquitto takes it once"));
+        }
+        self.tls();
+        Said::but(format!("the file is not read here: put its text into {field} before the rule is issued"))
+    }
+
+    /// Once it is known that the connection is over TLS: its addresses are, too.
+    pub(super) fn over_tls(&mut self) {
+        let remote = &mut self.spec.remote;
+        for url in std::iter::once(&mut remote.url).chain(&mut remote.fallback_urls) {
+            if let Some(rest) = url.strip_prefix("mqtt://") {
+                *url = format!("mqtts://{rest}");
+            }
+        }
+    }
+
     fn address(&mut self, line: &Line<'_>) -> Said {
         let words = line.words();
         let mut hosts = words.iter().take_while(|word| !word.starts_with('#'));
         let Some(first) = hosts.next() else { return Said::refused("the address is empty") };
-        let more: Vec<String> = hosts.map(|host| brief(host)).collect();
-        match url(first) {
-            Ok(url) => self.spec.remote.url = url,
-            Err(why) => return Said::refused(why),
-        }
-        if more.is_empty() {
-            Said::mapped()
-        } else {
-            let more = more.join(", ");
-            Said::but(format!(
-                "a rule has one remote broker: {more} will not be used. A name with several addresses may help"
-            ))
+        let urls: Result<Vec<String>, String> =
+            std::iter::once(first).chain(hosts).map(|host| url(host)).collect();
+        match urls {
+            Ok(mut urls) => {
+                self.spec.remote.fallback_urls = urls.split_off(1);
+                self.spec.remote.url = urls.remove(0);
+                Said::mapped()
+            }
+            Err(why) => Said::refused(why),
         }
     }
 
@@ -314,6 +361,15 @@ fn protocol(line: &Line<'_>) -> Said {
             Said::but("the rule speaks MQTT 3.1.1; properties of MQTT 5 messages are not carried over")
         }
         other => Said::refused(format!("'{}' is no version; write mqttv311", brief(other))),
+    }
+}
+
+fn tls_version(line: &Line<'_>) -> Said {
+    match line.word() {
+        "tlsv1.2" | "tlsv1.3" => {
+            Said::ignored("the agent takes TLS 1.3, or 1.2 where the broker has no other")
+        }
+        other => Said::refused(format!("'{}' is not offered: TLS 1.2 and 1.3 are", brief(other))),
     }
 }
 

@@ -49,7 +49,7 @@ fn every_option_of_the_table_is_mapped_ignored_or_refused() {
         ("start_type later", Refused, "'later'"),
         ("bridge_outgoing_retain false", Mapped, ""),
         ("bridge_insecure false", Ignored, ""),
-        ("bridge_insecure true", Refused, "TLS"),
+        ("bridge_insecure true", Refused, "always checked"),
         ("local_clientid c", Ignored, "local broker"),
         ("local_username u", Ignored, "local broker"),
         ("local_password p", Ignored, "local broker"),
@@ -58,7 +58,7 @@ fn every_option_of_the_table_is_mapped_ignored_or_refused() {
         ("restart_timeout 20", Ignored, "tries again"),
         ("idle_timeout 60", Ignored, ""),
         ("threshold 10", Ignored, ""),
-        ("round_robin true", Ignored, "one remote broker"),
+        ("round_robin true", Ignored, "tried in turn"),
         ("notifications false", Ignored, ""),
         ("notifications_local_only true", Ignored, ""),
         ("notification_topic a/b", Ignored, ""),
@@ -72,16 +72,17 @@ fn every_option_of_the_table_is_mapped_ignored_or_refused() {
         ("bridge_tcp_keepalive 1 2 3", Ignored, ""),
         ("bridge_tcp_user_timeout 9", Ignored, ""),
         ("bridge_bind_address 10.0.0.1", Ignored, ""),
-        ("bridge_cafile /ca", Refused, "in clear"),
-        ("bridge_capath /ca", Refused, "in clear"),
-        ("bridge_certfile /c", Refused, "in clear"),
-        ("bridge_keyfile /k", Refused, "in clear"),
-        ("bridge_alpn mqtt", Refused, "in clear"),
-        ("bridge_tls_version tlsv1.2", Refused, "in clear"),
-        ("bridge_tls_use_os_certs true", Refused, "in clear"),
-        ("bridge_ciphers x", Refused, "in clear"),
-        ("bridge_ciphers_tls1.3 x", Refused, "in clear"),
-        ("bridge_require_ocsp true", Refused, "in clear"),
+        ("bridge_cafile /ca", Mapped, "into remote.tls.ca"),
+        ("bridge_capath /ca", Refused, "into remote.tls.ca"),
+        ("bridge_certfile /c", Mapped, "into remote.tls.certificate"),
+        ("bridge_keyfile /k", Mapped, "into remote.tls.key"),
+        ("bridge_alpn mqtt", Mapped, ""),
+        ("bridge_tls_version tlsv1.2", Ignored, "1.3"),
+        ("bridge_tls_version tlsv1.1", Refused, "1.2 and 1.3"),
+        ("bridge_tls_use_os_certs true", Mapped, ""),
+        ("bridge_ciphers x", Ignored, "safe ones"),
+        ("bridge_ciphers_tls1.3 x", Ignored, "safe ones"),
+        ("bridge_require_ocsp true", Refused, "OCSP"),
         ("bridge_identity i", Refused, "pre-shared"),
         ("bridge_psk 00ff", Refused, "pre-shared"),
         ("include_dir /etc/mosquitto/conf.d", Ignored, "one by one"),
@@ -123,7 +124,10 @@ fn what_is_mapped_says_the_same() {
     assert_eq!((spec.remote.keep_alive, spec.remote.clean_session), (Seconds(30), true));
     assert_eq!(spec.start, Start::Manual);
     let done = import("connection a\naddress h\nusername u\nremote_password  two words \ntopic x\n").unwrap();
-    assert_eq!(done.bridges[0].secret, SecretInput::Set(crate::rule::Secret::new("two words")));
+    assert_eq!(
+        done.bridges[0].secrets.password,
+        crate::rule::SecretInput::Set(crate::rule::Secret::new("two words"))
+    );
     assert_eq!(spec_of("").remote.client_id, "{edge}-{rule}");
     assert!(spec_of("").forwards[0].retain && !spec_of("bridge_outgoing_retain false").forwards[0].retain);
 }
@@ -149,7 +153,18 @@ fn addresses_have_a_default_port_and_several_hosts() {
         assert!(url(bad).unwrap_err().contains(why), "{bad}: {:?}", url(bad));
     }
     let done = import("connection a\naddresses one:1 two:2 three\ntopic x\n").unwrap();
-    assert!(done.lines[1].note.contains("two:2, three will not be used"), "{:?}", done.lines[1]);
+    let remote = &done.bridges[0].rule.as_ref().unwrap().spec().remote;
+    assert_eq!(
+        (remote.url.as_str(), &remote.fallback_urls[..]),
+        ("mqtt://one:1", &["mqtt://two:2".to_owned(), "mqtt://three:1883".into()][..])
+    );
+    let done =
+        import("connection a\naddresses one:1 two:2\nbridge_tls_use_os_certs true\ntopic x\n").unwrap();
+    let remote = &done.bridges[0].rule.as_ref().unwrap().spec().remote;
+    assert_eq!(
+        (remote.url.as_str(), &remote.fallback_urls[..]),
+        ("mqtts://one:1", &["mqtts://two:2".to_owned()][..])
+    );
 }
 
 #[test]
@@ -255,7 +270,7 @@ fn context(edge: &str) -> RenderContext {
         account: AccountId::default_account(),
         edge: EdgeId::new(edge).unwrap(),
         vars: BTreeMap::new(),
-        secret: None,
+        secrets: crate::rule::SecretRefs::default(),
     }
 }
 
@@ -361,7 +376,7 @@ proptest! {
         spec.forwards = forwards.into_iter().map(|r| RouteSpec { retain, ..r }).collect();
         spec.subscriptions = subscriptions;
         spec.mountpoint = mountpoint.to_owned();
-        prop_assume!(check::rule(&spec, &SecretInput::Keep, &Limits::default()).is_empty());
+        prop_assume!(check::rule(&spec, &SecretInputs::default(), &Limits::default()).is_empty());
         let rule = ValidRule::trusted(spec.clone());
         let back = |text: &str| {
             let done = import(text).unwrap();

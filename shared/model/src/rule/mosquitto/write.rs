@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::super::edge::{EdgeRule, Route};
+use super::super::edge::{EdgeRule, EdgeTls, Route};
 use super::super::problem::Problems;
 use super::super::render::{RenderContext, render};
+use super::super::secret::SecretRefs;
 use super::super::spec::{DEFAULT_CLIENT_ID, PolicySpec, QueueSpec, Start};
 use super::super::valid::ValidRule;
 use crate::ids::{AccountId, EdgeId};
@@ -33,7 +34,7 @@ pub fn export(rule: &ValidRule, edge: Option<&RenderContext>) -> Result<Exported
                 account: AccountId::default_account(),
                 edge: EdgeId::new("any").expect("a word is a name"),
                 vars: BTreeMap::new(),
-                secret: None,
+                secrets: SecretRefs::default(),
             };
             &stand_in
         }
@@ -50,7 +51,12 @@ pub fn export(rule: &ValidRule, edge: Option<&RenderContext>) -> Result<Exported
     out.extend(notes.iter().map(|note| format!("# {note}")));
     let remote = &rendered.remote;
     out.push(format!("connection {}", rendered.name));
-    out.push(format!("address {}:{}", remote.address.host, remote.address.port));
+    let addresses = std::iter::once(&remote.address).chain(&remote.fallbacks);
+    let addresses: Vec<String> = addresses.map(|to| format!("{}:{}", to.host, to.port)).collect();
+    out.push(format!("address {}", addresses.join(" ")));
+    if let Some(tls) = &remote.tls {
+        out.extend(over_tls(tls));
+    }
     out.push("bridge_protocol_version mqttv311".to_owned());
     if names_client {
         out.push(format!("remote_clientid {}", remote.client_id));
@@ -73,6 +79,16 @@ pub fn export(rule: &ValidRule, edge: Option<&RenderContext>) -> Result<Exported
     Ok(Exported { text: out.join("\n"), notes })
 }
 
+/// TLS, as far as it needs no files.
+fn over_tls(tls: &EdgeTls) -> Vec<String> {
+    let mut out = Vec::new();
+    if tls.ca.is_none() {
+        out.push("bridge_tls_use_os_certs true".to_owned());
+    }
+    out.extend(tls.alpn.first().map(|name| format!("bridge_alpn {name}")));
+    out
+}
+
 fn topic(route: &Route, direction: &str) -> String {
     let marker = |text: &str| if text.is_empty() { "\"\"".to_owned() } else { text.to_owned() };
     let (strip, prefix) = (&route.mapping.strip, &route.mapping.prefix);
@@ -92,8 +108,15 @@ fn without_variables(rule: &ValidRule) -> Result<(), Problems> {
     let mut texts = vec![
         ("/mountpoint".to_owned(), spec.mountpoint.as_str()),
         ("/remote/url".to_owned(), &spec.remote.url),
+        ("/remote/proxy".to_owned(), spec.remote.proxy.as_deref().unwrap_or_default()),
         ("/remote/username".to_owned(), spec.remote.username.as_deref().unwrap_or_default()),
     ];
+    for (index, url) in spec.remote.fallback_urls.iter().enumerate() {
+        texts.push((format!("/remote/fallback_urls/{index}"), url));
+    }
+    if let Some(name) = spec.remote.tls.as_ref().and_then(|tls| tls.server_name.as_ref()) {
+        texts.push(("/remote/tls/server_name".to_owned(), name));
+    }
     if spec.remote.client_id != DEFAULT_CLIENT_ID {
         texts.push(("/remote/client_id".to_owned(), &spec.remote.client_id));
     }
@@ -171,6 +194,24 @@ fn notes(rule: &ValidRule, rendered: &EdgeRule) -> Vec<String> {
     }
     if spec.policy != PolicySpec::default() {
         notes.push("policy: mosquitto has nothing like it".to_owned());
+    }
+    if rendered.remote.proxy.is_some() {
+        notes.push("proxy: mosquitto 2.0 reaches a broker through none".to_owned());
+    }
+    if let Some(tls) = &rendered.remote.tls {
+        for (there, what) in [
+            (tls.ca.is_some(), "ca: put remote.tls.ca into a file and name it in bridge_cafile"),
+            (
+                tls.certificate.is_some(),
+                "certificate: put it and its key into files and name them in bridge_certfile and bridge_keyfile",
+            ),
+            (tls.server_name.is_some(), "server_name: mosquitto checks the name of the address"),
+            (tls.alpn.len() > 1, "alpn: mosquitto offers one"),
+        ] {
+            if there {
+                notes.push(what.to_owned());
+            }
+        }
     }
     let retained = rendered.forwards.iter().filter(|forward| forward.retain).count();
     if retained > 0 && retained < rendered.forwards.len() {

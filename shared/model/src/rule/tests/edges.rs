@@ -2,13 +2,14 @@
 
 use super::*;
 
-fn secret(version: u64) -> Option<SecretRef> {
-    Some(SecretRef { id: "0190a8c0-0000-7000-8000-000000000001".into(), version })
+fn secrets(version: u64) -> SecretRefs {
+    let password = SecretRef::password("0190a8c0-0000-7000-8000-000000000001", version);
+    SecretRefs { password: Some(password), key: None }
 }
 
 #[test]
 fn the_rendered_bytes_are_these() {
-    let rendered = render(&valid(FULL), &RenderContext { secret: secret(3), ..context() }).unwrap();
+    let rendered = render(&valid(FULL), &RenderContext { secrets: secrets(3), ..context() }).unwrap();
     assert_eq!(
         rendered.bytes,
         concat!(
@@ -30,11 +31,11 @@ fn the_rendered_bytes_are_these() {
 #[test]
 fn a_new_password_gives_a_new_digest_and_no_bytes_hold_it() {
     let rule = valid(FULL);
-    let at = |version| render(&rule, &RenderContext { secret: secret(version), ..context() }).unwrap();
+    let at = |version| render(&rule, &RenderContext { secrets: secrets(version), ..context() }).unwrap();
     assert_ne!(at(1).digest, at(2).digest);
     assert!(!at(1).bytes.contains("hunter2"));
     let anonymous = valid(&rule_with("[[forwards]]\ntopic = \"a\"\n"));
-    let rendered = render(&anonymous, &RenderContext { secret: secret(1), ..context() }).unwrap();
+    let rendered = render(&anonymous, &RenderContext { secrets: secrets(1), ..context() }).unwrap();
     assert_eq!(rendered.rule.remote.password, None);
 }
 

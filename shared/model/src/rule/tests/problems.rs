@@ -127,7 +127,8 @@ fn each_problem_has_its_code_and_its_place_in_toml() {
         (format!("{remote}keep_alive = \"1s\"\n{forward}"), "out-of-range", "/remote/keep_alive", (4, 14)),
         (format!("{remote}keep_alive = \"60\"\n{forward}"), "bad-quantity", "/remote/keep_alive", (4, 14)),
         (format!("{remote}keep_alive = 60\n{forward}"), "wrong-type", "/remote/keep_alive", (4, 14)),
-        (format!("{remote}tls = true\n{forward}"), "unknown-field", "/remote/tls", (4, 1)),
+        (format!("{remote}tls = true\n{forward}"), "wrong-type", "/remote/tls", (4, 7)),
+        (format!("{remote}protocol = 5\n{forward}"), "unknown-field", "/remote/protocol", (4, 1)),
         (
             format!("{remote}[queue]\nmax_bytes = \"1KiB\"\n{forward}"),
             "out-of-range",
@@ -174,7 +175,8 @@ fn each_problem_has_its_code_and_its_place_in_toml() {
 #[test]
 fn urls_that_are_refused() {
     for (url, code) in [
-        ("mqtts://h:8883", "tls-not-supported"),
+        ("mqtts://h:0", "bad-url"),
+        ("tls://h:8883", "bad-url"),
         ("broker.example", "bad-url"),
         ("http://h", "bad-url"),
         ("mqtt://", "bad-url"),
@@ -202,7 +204,7 @@ fn everything_is_told_at_once_and_in_the_order_of_the_file() {
 mountpont = "x/"
 
 [remote]
-url = "mqtts://h"
+url = "tls://h"
 password = "***"
 
 [[forwards]]
@@ -217,7 +219,7 @@ max_age = "7 days"
     let starts = [
         "rule.toml:1:8 name: rule name 'Camera'",
         "rule.toml:2:1 mountpont: the field 'mountpont' is not known — did you mean 'mountpoint'?",
-        "rule.toml:5:7 remote.url: TLS comes in a later release — use mqtt:// over a private network",
+        "rule.toml:5:7 remote.url: the scheme 'tls' is not known — write mqtt://host, mqtt://host:port, or mqtts:// for TLS",
         "rule.toml:6:12 remote.password: the password is only a mask — leave the field out",
         "rule.toml:6:12 remote.password: a password needs a user name",
         "rule.toml:9:9 forwards[0].topic: '#' must be the last level, here it is level 2 of 3 — put it at the end",

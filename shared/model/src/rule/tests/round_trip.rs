@@ -24,13 +24,16 @@ fn defaults_are_filled_in() {
 #[test]
 fn toml_json_and_the_store_give_the_same_rule_back() {
     let (rule, input) = valid_with_secret(FULL);
-    assert_eq!(input, SecretInput::Set(Secret::new("hunter2")));
+    assert_eq!(
+        input,
+        SecretInputs { password: SecretInput::Set(Secret::new("hunter2")), ..SecretInputs::default() }
+    );
     let toml = rule.canonical_toml();
-    assert_eq!(valid_with_secret(&toml), (rule.clone(), SecretInput::Keep), "{toml}");
-    let json = rule.to_json(true);
+    assert_eq!(valid_with_secret(&toml), (rule.clone(), SecretInputs::default()), "{toml}");
+    let json = rule.to_json_telling(&Secrets { password: Some(Secret::new("hunter2")), key: None });
     assert_eq!(json["remote"]["password_set"], true);
     let draft = parse(&json.to_string(), Format::Json).unwrap_or_else(|p| panic!("{p}"));
-    assert_eq!(draft.validate(&Limits::default()).unwrap(), (rule.clone(), SecretInput::Keep));
+    assert_eq!(draft.validate(&Limits::default()).unwrap(), (rule.clone(), SecretInputs::default()));
     // JSON is YAML, too.
     assert_eq!(parse(&json.to_string(), Format::Yaml).unwrap().spec(), rule.spec());
     let stored = serde_json::to_string(&rule).unwrap();
@@ -69,7 +72,7 @@ vars.site = {}
 
 #[test]
 fn the_password_is_kept_set_or_cleared() {
-    let stored = Some(Secret::new("old"));
+    let stored = Secrets { password: Some(Secret::new("old")), key: None };
     let rule = |line: &str| {
         valid_with_secret(&rule_with(&format!("username = \"u\"\n{line}\n[[forwards]]\ntopic = \"a\"\n")))
     };
@@ -78,14 +81,14 @@ fn the_password_is_kept_set_or_cleared() {
     let (_, same) = rule("password = \"old\"");
     let (_, clear) = rule("password = \"\"");
     assert_eq!(first, second);
-    assert!(second.is_unchanged(&first, &keep, stored.as_ref()));
-    assert!(second.is_unchanged(&first, &same, stored.as_ref()));
-    assert!(!second.is_unchanged(&first, &set, stored.as_ref()));
-    assert!(!second.is_unchanged(&first, &clear, stored.as_ref()));
-    assert!(second.is_unchanged(&first, &clear, None));
+    assert!(second.is_unchanged(&first, &keep, &stored));
+    assert!(second.is_unchanged(&first, &same, &stored));
+    assert!(!second.is_unchanged(&first, &set, &stored));
+    assert!(!second.is_unchanged(&first, &clear, &stored));
+    assert!(second.is_unchanged(&first, &clear, &Secrets::default()));
     assert_eq!(keep.apply(stored.clone()), stored);
-    assert_eq!(set.apply(stored.clone()), Some(Secret::new("new")));
-    assert_eq!(clear.apply(stored), None);
+    assert_eq!(set.apply(stored.clone()).password, Some(Secret::new("new")));
+    assert_eq!(clear.apply(stored), Secrets::default());
     assert_ne!(rule("").0.content_digest(), valid(FULL).content_digest());
 }
 
