@@ -15,7 +15,8 @@ fn an_exported_rule_runs_as_a_bridge_of_mosquitto_and_is_imported_back() {
     let remote = world.remote_sink();
 
     let exported =
-        world.controller.ok(&["rule", "export", "camera-up", "--format", "mosquitto", "--edge", EDGE]).stdout;
+        world.controller.ok(&["rule", "export", "camera-up", "--format", "mosquitto", "--edge", EDGE]).json();
+    let exported = exported["text"].as_str().unwrap().to_owned();
     let site_dir = world.dir().join("site");
     std::fs::create_dir(&site_dir).unwrap();
     let mut site = Mosquitto::with_bridge(&site_dir, &exported);
@@ -40,7 +41,8 @@ fn an_exported_rule_runs_as_a_bridge_of_mosquitto_and_is_imported_back() {
     let file = world.dir().join("bridge.conf");
     std::fs::write(&file, exported.replace("connection camera-up", "connection Camera_Back")).unwrap();
     let told = world.controller.ok(&["rule", "import", "mosquitto", file.to_str().unwrap()]);
-    assert!(told.stderr.contains(" 0 refused") && told.json()["saved"] == "created", "{told:?}");
+    let created = told.json()["items"][0]["saved"] == "created";
+    assert!(told.stderr.contains(" 0 refused") && created, "{told:?}");
     // Two rules with one client id at one broker are refused on an edge.
     world.controller.ok(&["rule", "delete", "camera-up"]);
     world.controller.ok(&["rule", "place", "camera-back", "--edge", EDGE]);
