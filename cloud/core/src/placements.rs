@@ -7,7 +7,7 @@ use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::limits;
 use tidegate_model::placement::{Role, RunState, VersionDigest};
 use tidegate_model::rule::{
-    Login, Problems, RenderContext, Rendered, SecretRefs, ValidRule, client_id_clash, render,
+    Problems, RenderContext, Rendered, SecretRefs, ValidRule, Wiring, client_id_clash, loop_between, render,
 };
 use tidegate_model::version::{Generation, RuleVersion};
 use tidegate_model::wire::{DesiredRun, Origin};
@@ -210,19 +210,23 @@ impl Controller {
         let rendered = self.render(content, refs_of(id, secret), edge, vars).map_err(|problems| {
             Rejection::InvalidOnEdge { rule: rule.clone(), edge: edge.clone(), problems }
         })?;
-        let mut logins: Vec<Login> = self
+        let others: Vec<Wiring> = self
             .keys_of_edge(edge)
             .iter()
             .filter(|key| key.0 != id)
             .map(|key| &self.placements[key].record)
             .filter(|record| record.present)
-            .filter_map(|record| Login::of_rendered(&record.desired.bytes))
+            .filter_map(|record| Wiring::of_rendered(&record.desired.bytes))
             .collect();
-        logins.push(Login::from(&rendered.rule));
+        let own = Wiring::from(&rendered.rule);
+        let logins = others.iter().chain([&own]).map(|wiring| &wiring.login);
         // The rules that are there do not clash with each other, so a clash is with the new one, which comes last.
-        if let Some(clash) = client_id_clash(&logins).into_iter().next() {
+        if let Some(clash) = client_id_clash(logins).into_iter().next() {
             let (other, client_id) = (clash.first, clash.client_id);
             return Err(Rejection::ClientIdClash { edge: edge.clone(), other, client_id });
+        }
+        if let Some(found) = loop_between(&own, &others) {
+            return Err(Rejection::LoopBetween { edge: edge.clone(), found });
         }
         let at = VersionDigest { version, digest: rendered.digest };
         Ok(Arc::new(Target { at, bytes: rendered.bytes, secret: secret.cloned() }))

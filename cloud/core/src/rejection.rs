@@ -3,7 +3,7 @@
 use tidegate_model::code::Code;
 use tidegate_model::ids::{EdgeId, RuleId, RuleName};
 use tidegate_model::placement::{Allowed, Refused};
-use tidegate_model::rule::Problems;
+use tidegate_model::rule::{LoopBetween, Problems};
 use tidegate_model::time::Wall;
 
 /// Why a request was refused. Nothing was changed.
@@ -96,6 +96,14 @@ pub enum Rejection {
         /// The client id.
         client_id: String,
     },
+    /// With the other rules of the edge messages would go round for ever.
+    #[error("on edge '{edge}' {found}")]
+    LoopBetween {
+        /// The edge.
+        edge: EdgeId,
+        /// Between which rules.
+        found: LoopBetween,
+    },
     /// The state of the placement does not allow it.
     #[error("{} is not possible: {}", .action, .refused.detail)]
     NotAllowed {
@@ -177,7 +185,10 @@ impl Rejection {
             | Self::NothingToConfirm(_)
             | Self::EpochTooFar(_)
             | Self::GenerationTooFar(_) => Code::Conflict,
-            Self::Invalid(_) | Self::InvalidOnEdge { .. } | Self::ClientIdClash { .. } => Code::InvalidConfig,
+            Self::Invalid(_)
+            | Self::InvalidOnEdge { .. }
+            | Self::ClientIdClash { .. }
+            | Self::LoopBetween { .. } => Code::InvalidConfig,
             Self::NotAllowed { refused, .. } => refused.code,
             Self::Unsupported { .. } => Code::UnsupportedField,
             Self::Forbidden => Code::PolicyDenied,

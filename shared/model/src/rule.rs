@@ -43,6 +43,7 @@ pub use edge::{
 };
 pub use explain::{Explained, Fate, Oddity, explain, oddities};
 pub use feature::{Feature, missing_features, requires};
+pub use loops::{LoopBetween, Wiring, loop_between};
 pub use parse::{Draft, Format, parse, parse_on_site};
 pub use problem::{CODES, Place, Problem, Problems};
 pub use quantity::{Bytes, InvalidQuantity, Seconds};

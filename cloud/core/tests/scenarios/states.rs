@@ -4,7 +4,7 @@ use crate::world::{World, content, edge_id, rule_name};
 use tidegate_cloud_core::{Expect, Rejection, Reply, Request, Saved, WhenOffline};
 use tidegate_model::code::{Code, FailureClass};
 use tidegate_model::placement::{Action, IssueState, Link, RunState};
-use tidegate_model::rule::SecretInputs;
+use tidegate_model::rule::{Format, Limits, SecretInputs, parse};
 use tidegate_model::version::RuleVersion;
 use tidegate_model::wire::{Config, DesiredRun};
 
@@ -272,4 +272,28 @@ fn two_rules_with_one_client_id_do_not_go_on_one_edge() {
         Err(Rejection::ClientIdClash { other, .. }) => assert_eq!(other, rule_name("up")),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_rule_that_closes_a_loop_with_another_one_of_the_edge_is_refused_when_it_is_placed_and_when_it_is_saved()
+{
+    let mut world = World::issued();
+    let back = |topic: &str| {
+        let text = format!(
+            "name = \"down\"\n[remote]\nurl = \"mqtt://broker.example\"\n[[subscriptions]]\n\
+             topic = \"plant/{{edge}}/{topic}\"\nstrip = \"plant/{{edge}}/\"\n"
+        );
+        parse(&text, Format::Toml).unwrap().validate(&Limits::default()).unwrap().0
+    };
+    world.save_with(back("sensors/#"), SecretInputs::default(), Expect::Any).unwrap();
+    let refused = world.place("down").unwrap_err();
+    let told = refused.to_string();
+    assert!(matches!(refused, Rejection::LoopBetween { .. }), "{told}");
+    assert!(told.contains("'up'") && told.contains("'down'") && told.contains("sensors/#"), "{told}");
+    // With other topics it may stand there; then a change that closes the loop is refused, and nothing is changed.
+    world.save_with(back("commands/#"), SecretInputs::default(), Expect::Any).unwrap();
+    world.place("down").unwrap();
+    let refused = world.save_with(back("sensors/#"), SecretInputs::default(), Expect::Any).unwrap_err();
+    assert!(matches!(refused, Rejection::LoopBetween { .. }), "{refused}");
+    assert_eq!(world.view("down").version.0, 2);
 }

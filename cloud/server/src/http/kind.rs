@@ -89,6 +89,7 @@ kinds! {
     InvalidRule = "invalid-rule", 422, "INVALID_CONFIG", "The rule is not valid", "correct what errors lists";
     InvalidOnEdge = "invalid-on-edge", 422, "INVALID_CONFIG", "The rule does not fit this edge", "correct the rule, or its variables on that edge";
     ClientIdClash = "client-id-clash", 422, "INVALID_CONFIG", "Another rule uses this client id", "give one of the two rules another remote.client_id";
+    LoopBetweenRules = "loop-between-rules", 422, "INVALID_CONFIG", "Messages would go round between rules of an edge", "give one of the two a prefix that the other does not match, or leave the topics out with exclude";
     UnsupportedField = "unsupported-field", 422, "UNSUPPORTED_FIELD", "The agent is too old for this rule", "update the agent on the edge, or leave the field out";
     Limit = "limit", 422, "TOO_LARGE", "A bound would be passed", "remove what is no longer used";
     KeyReused = "key-reused", 422, "IDEMPOTENCY_KEY_REUSED", "The Idempotency-Key belongs to another request", "make a new key for each request, and use it again only to repeat the very same one";

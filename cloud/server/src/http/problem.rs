@@ -272,6 +272,7 @@ pub(super) fn kind_of(rejection: &Rejection) -> Kind {
         Rejection::Invalid(_) => Kind::InvalidRule,
         Rejection::InvalidOnEdge { .. } => Kind::InvalidOnEdge,
         Rejection::ClientIdClash { .. } => Kind::ClientIdClash,
+        Rejection::LoopBetween { .. } => Kind::LoopBetweenRules,
         Rejection::NotAllowed { refused, .. } => of_refused(refused.code),
         Rejection::Unsupported { .. } => Kind::UnsupportedField,
         Rejection::Forbidden => Kind::Forbidden,
@@ -315,6 +316,7 @@ pub(super) fn of_rejection(rejection: &Rejection) -> Problem {
         | Rejection::RuleExists(_)
         | Rejection::EdgeExists(_)
         | Rejection::ClientIdClash { .. }
+        | Rejection::LoopBetween { .. }
         | Rejection::Unsupported { .. }
         | Rejection::Forbidden
         | Rejection::Limit { .. }

@@ -276,7 +276,7 @@ pub struct Login {
 impl Login {
     /// Reads it of a rendered rule, without the rest; `None` when it is none.
     pub fn of_rendered(text: &str) -> Option<Self> {
-        rendered::login(text)
+        rendered::wiring(text).map(|wiring| wiring.login)
     }
 }
 

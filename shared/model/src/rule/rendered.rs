@@ -7,6 +7,7 @@ use super::check::routes_together;
 use super::decode;
 use super::edge::{EdgeQueue, EdgeRemote, EdgeRule, EdgeTls, Login, Route};
 use super::located::{self, Node};
+use super::loops::Wiring;
 use super::problem::{Place, Problem, Problems};
 use super::quantity::{Bytes, Seconds};
 use super::reader::{Fields, Reader};
@@ -192,15 +193,17 @@ pub(super) fn read(text: &str) -> Result<EdgeRule, Problems> {
     })
 }
 
-/// As what a rendered rule logs in. It was checked when it was made, and most of it does not matter here.
-pub(super) fn login(text: &str) -> Option<Login> {
+/// As what a rendered rule logs in, and which topics it moves. It was checked when it was made, and the rest does not matter here.
+pub(super) fn wiring(text: &str) -> Option<Wiring> {
     #[derive(Deserialize)]
     struct Named {
         name: RuleName,
-        remote: At,
+        remote: Host,
+        forwards: Vec<Topics>,
+        subscriptions: Vec<Topics>,
     }
     #[derive(Deserialize)]
-    struct At {
+    struct Host {
         host: String,
         port: u16,
         client_id: String,
@@ -212,10 +215,33 @@ pub(super) fn login(text: &str) -> Option<Login> {
         host: String,
         port: u16,
     }
-    let Named { name, remote: At { host, port, client_id, fallbacks } } = serde_json::from_str(text).ok()?;
+    #[derive(Deserialize)]
+    struct Topics {
+        topic: String,
+        #[serde(default)]
+        exclude: Vec<String>,
+        qos: Qos,
+        strip: String,
+        prefix: String,
+        retain: bool,
+    }
+    let routes = |topics: Vec<Topics>| {
+        let read = |Topics { topic, exclude, qos, strip, prefix, retain }: Topics| {
+            let filter = TopicFilter::new(topic).ok()?;
+            let exclude =
+                exclude.into_iter().map(|text| TopicFilter::new(text).ok()).collect::<Option<_>>()?;
+            let mapping = TopicMapping { strip, prefix };
+            let image = mapping.map_filter(&filter).ok()?;
+            Some(Route { filter, exclude, mapping, image, qos, retain })
+        };
+        topics.into_iter().map(read).collect::<Option<Vec<Route>>>()
+    };
+    let Named { name, remote: Host { host, port, client_id, fallbacks }, forwards, subscriptions } =
+        serde_json::from_str(text).ok()?;
     let others = fallbacks.into_iter().map(|Other { host, port }| BrokerAddress { host, port });
     let addresses = std::iter::once(BrokerAddress { host, port }).chain(others).collect();
-    Some(Login { rule: name, addresses, client_id })
+    let login = Login { rule: name, addresses, client_id };
+    Some(Wiring { login, forwards: routes(forwards)?, subscriptions: routes(subscriptions)? })
 }
 
 /// The problem of bytes beyond [`MAX_RENDERED_BYTES`].

@@ -1,3 +1,4 @@
+mod between;
 mod documentation;
 mod edges;
 mod explanations;
