@@ -173,7 +173,7 @@ impl Queue {
         &self,
         work: impl FnOnce(&Core, &mut Writer) -> T + Send + 'static,
     ) -> Option<T> {
-        let (tell, told) = mpsc::channel();
+        let (tell, told) = mpsc::sync_channel(1);
         let job = move |core: &Core, writer: &mut Writer| {
             // Whoever asked may have gone.
             let _ = tell.send(work(core, writer));
