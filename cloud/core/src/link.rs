@@ -197,9 +197,10 @@ impl Controller {
             if facts.previous_store == Some(sid.store) {
                 return Heard::Revenant;
             }
-            // A store that is new to us begins with its hello; everything else may be an echo.
+            // A store that is new to us begins with its hello; everything else may be an echo, or of one that stands after all while
+            // echoes of two others came: asked, only that one answers.
             if !is_hello {
-                return Heard::Past;
+                return if facts.store.is_some() { Heard::Revenant } else { Heard::Past };
             }
             self.adopt(turn, id, sid, None);
             return Heard::Current;

@@ -239,15 +239,26 @@ fn nothing_that_an_edge_sends_can_break_the_controller() {
 
 #[test]
 fn an_echo_of_a_store_that_was_wiped_does_not_lock_out_the_one_that_stands() {
+    echoes(&[0xdead]);
+}
+
+#[test]
+fn nor_do_echoes_of_two_stores() {
+    echoes(&[0xdead, 0xbeef]);
+}
+
+fn echoes(stores: &[u128]) {
     let mut world = World::new();
     world
         .ask(tidegate_cloud_core::Request::CreateEdge { edge: edge_id(), credential: "$argon2".into() })
         .unwrap();
     world.connect();
     let (standing, sq) = (world.sid, world.sq);
-    // The hello of the store before it was under way for a while, and is the first that the cloud hears of it.
-    world.sid = SessionId { store: StoreId(0xdead), epoch: 0 };
-    world.connect();
+    // The hello of a store before it was under way for a while, and is the first that the cloud hears of it.
+    for store in stores {
+        world.sid = SessionId { store: StoreId(*store), epoch: 0 };
+        world.connect();
+    }
     (world.sid, world.sq) = (standing, sq);
     world.down.clear();
     let heartbeat = Heartbeat { root: world.root(), runs: Default::default(), queued: 0 };
