@@ -17,6 +17,7 @@ mod io;
 mod link;
 mod orders;
 mod policy;
+pub mod rate;
 mod record;
 pub mod redelivery;
 mod report;

@@ -87,6 +87,10 @@ pub const MAX_HOST_BYTES: usize = 253;
 pub const KEEP_ALIVE_S: std::ops::RangeInclusive<u64> = 5..=65_535;
 /// Least and most bytes of a rule's queue.
 pub const QUEUE_BYTES: std::ops::RangeInclusive<u64> = (64 * 1024)..=(64 * 1024 * 1024 * 1024);
+/// Least and most messages per second of a rule's drain limit.
+pub const DRAIN_MESSAGES: std::ops::RangeInclusive<u64> = 1..=1_000_000;
+/// Least and most bytes per second of a rule's drain limit.
+pub const DRAIN_BYTES: std::ops::RangeInclusive<u64> = 1024..=(64 * 1024 * 1024 * 1024);
 /// Least and most seconds for which a rule's queue keeps a message.
 pub const QUEUE_AGE_S: std::ops::RangeInclusive<u64> = 10..=(366 * 24 * 3_600);
 /// Least and most seconds for which an edge probes a changed rule before it commits it.

@@ -50,8 +50,8 @@ pub use quantity::{Bytes, InvalidQuantity, Seconds};
 pub use render::{RenderContext, Rendered, render};
 pub use secret::{Secret, SecretInput, SecretInputs, SecretRef, SecretRefs, Secrets};
 pub use spec::{
-    DEFAULT_CLIENT_ID, OnDrift, OnWipe, PolicySpec, Qos, QueueSpec, RemoteSpec, RouteSpec, RuleSpec, Start,
-    TlsSpec, VarSpec, WhenFull,
+    DEFAULT_CLIENT_ID, DrainSpec, OnDrift, OnWipe, PolicySpec, Qos, QueueSpec, RemoteSpec, RouteSpec,
+    RuleSpec, Start, TlsSpec, VarSpec, WhenFull,
 };
 pub use template::BUILT_IN as BUILT_IN_VARIABLES;
 pub use url::{BrokerAddress, InvalidBrokerUrl};

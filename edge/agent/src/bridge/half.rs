@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, future::Future, pin::Pin, time::Instant};
 
 use bytes::BytesMut;
 use rumqttc::mqttbytes::v4::Publish;
-use tidegate_model::rule::Qos;
+use tidegate_model::rule::{DrainSpec, Qos};
 
 use super::{
     dial::{Dialled, Endpoint},
@@ -37,6 +37,8 @@ pub(super) trait Half {
     fn connected(&mut self, dialled: &Dialled);
     /// The filters to subscribe, each with its QoS.
     fn filters(&self) -> BTreeMap<String, Qos>;
+    /// How fast messages are sent on this connection at the most.
+    fn limit(&self) -> Option<DrainSpec>;
     /// Everything that is wanted is subscribed.
     async fn ready(&mut self);
     /// An attempt failed, or a connection ended. Whether to try again at once, at another address.

@@ -85,6 +85,7 @@ pub(super) async fn drive<H: Half>(dialled: Dialled, half: &mut H, ctx: &mut Con
     let mut subscriptions = Subscriptions::default();
     subscriptions.want(half.filters());
     let keep_alive = half.endpoint().keep_alive;
+    ctx.outgoing.limit(half.limit());
     let mut link = Link {
         half,
         silence: ctx.timing.silence.min(keep_alive * 3 / 4),
@@ -176,7 +177,10 @@ impl<H: Half> Link<'_, H> {
                 () = durable.notified() => ctx.outgoing.look_again(),
                 change = self.half.wait() => match change? {
                     Change::None => {}
-                    Change::Filters => self.subscriptions.want(self.half.filters()),
+                    Change::Filters => {
+                        self.subscriptions.want(self.half.filters());
+                        ctx.outgoing.limit(self.half.limit());
+                    }
                     Change::Connection => return Ok(End::Redial),
                 },
                 () = sleep_until(deadline.into()) => {}
@@ -228,6 +232,9 @@ impl<H: Half> Link<'_, H> {
         let timing = ctx.timing;
         let mut next = now + HEALTH_EVERY;
         if let Some(due) = self.half.due(now)? {
+            next = next.min(due);
+        }
+        if let Some(due) = ctx.outgoing.free_at() {
             next = next.min(due);
         }
         if let Some(due) = self.subscriptions.due(timing.subscribe) {

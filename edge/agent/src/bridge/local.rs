@@ -11,7 +11,7 @@ use tidegate_edge_queue::{Queue, Source as Sent};
 use tidegate_model::{
     code::FaultCode,
     ids::RuleId,
-    rule::{EdgeRule, Qos, Route},
+    rule::{DrainSpec, EdgeRule, Qos, Route},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -226,6 +226,11 @@ impl Half for Local {
         let rules = wishes.taking.iter().chain(wishes.running.iter().map(|(_, rule)| rule));
         let routes: Vec<Route> = rules.flat_map(|rule| rule.forwards.iter().cloned()).collect();
         filters_of(&without_covered(routes))
+    }
+
+    fn limit(&self) -> Option<DrainSpec> {
+        // It is for the way to the remote broker.
+        None
     }
 
     async fn ready(&mut self) {

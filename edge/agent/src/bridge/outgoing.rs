@@ -10,11 +10,12 @@ use std::{
 use bytes::BytesMut;
 use rumqttc::mqttbytes::{QoS, v4::Publish};
 use tidegate_edge_core::{
+    rate::Rate,
     suspicion::{Next, Suspicion},
     window::Window,
 };
 use tidegate_edge_queue::{AsideError, Queue, ReadError, Stored};
-use tidegate_model::{ids::RuleId, time::Monotonic};
+use tidegate_model::{ids::RuleId, rule::DrainSpec, time::Monotonic};
 use tokio::{sync::Notify, task::JoinHandle};
 
 use super::{counters::Tally, fault::LinkError, wall_ms};
@@ -53,6 +54,10 @@ pub(super) struct Outgoing {
     suspect: Option<(String, usize)>,
     /// Messages that are being set aside, by offset, and how that ended.
     aside: Option<JoinHandle<SetAside>>,
+    /// How fast it may send, by which wish, and when it may go on.
+    rate: Option<Rate>,
+    limit: Option<DrainSpec>,
+    free_at: Option<Monotonic>,
     /// The next connection is to be made at once.
     hurries: bool,
     rule: RuleId,
@@ -76,6 +81,9 @@ impl Outgoing {
             suspicion: Suspicion::default(),
             suspect: None,
             aside: None,
+            rate: None,
+            limit: None,
+            free_at: None,
             hurries: false,
             rule,
             durable,
@@ -100,6 +108,23 @@ impl Outgoing {
         if let Some(oldest) = self.suspicion.forget() {
             self.window.begin_at(oldest);
         }
+    }
+
+    /// From now on it sends no faster than this. The same again changes nothing: a new connection is no new second.
+    pub fn limit(&mut self, limit: Option<DrainSpec>) {
+        if self.limit == limit {
+            return;
+        }
+        let now = self.monotonic(Instant::now());
+        let bytes = |limit: DrainSpec| limit.bytes_per_s.map(|bytes| bytes.0);
+        self.rate = limit.map(|limit| Rate::new(limit.messages_per_s.map(u64::from), bytes(limit), now));
+        (self.limit, self.free_at) = (limit, None);
+    }
+
+    /// When it goes on, if the limit on its speed is what it waits for.
+    pub fn free_at(&self) -> Option<Instant> {
+        let ms = u64::try_from(self.free_at?.0).unwrap_or(0);
+        Some(self.epoch + std::time::Duration::from_millis(ms))
     }
 
     /// The next connection is to be made without a pause. Says so once.
@@ -134,6 +159,7 @@ impl Outgoing {
     /// Adds as many PUBLISH packets as window and buffer take. `written` bytes of this connection left the buffer before.
     pub fn fill(&mut self, out: &mut BytesMut, written: u64, now: Instant) -> Result<(), LinkError> {
         let now = self.monotonic(now);
+        self.free_at = None;
         while out.len() < MAX_OUT_BYTES && self.has_room() {
             if self.suspicion.is_alone()
                 && let Some(oldest) = self.suspicion.stale(self.at_end(), now)
@@ -151,6 +177,15 @@ impl Outgoing {
             if self.suspicion.skips(offset, &stored.record.topic, stored.record.payload.len()) {
                 self.window.begin_at(offset + 1);
                 continue;
+            }
+            if let Some(rate) = &mut self.rate {
+                let free_at = rate.free_at(now);
+                if free_at > now {
+                    self.free_at = Some(free_at);
+                    self.ready.push_front(stored);
+                    return Ok(());
+                }
+                rate.sent(stored.record.topic.len() + stored.record.payload.len());
             }
             // In the place of others even QoS 0 waits for an acknowledgement: it is the proof.
             let sent = if stored.record.qos == 0 && self.suspicion.begin().is_none() {

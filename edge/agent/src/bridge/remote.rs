@@ -10,7 +10,7 @@ use tidegate_edge_queue::Queue;
 use tidegate_model::{
     code::FaultCode,
     ids::RuleId,
-    rule::{EdgeRule, Qos},
+    rule::{DrainSpec, EdgeRule, Qos},
     wire::Fault,
 };
 use tokio::{
@@ -107,6 +107,10 @@ impl Half for Remote {
 
     fn filters(&self) -> BTreeMap<String, Qos> {
         filters_of(&self.task.rule.subscriptions)
+    }
+
+    fn limit(&self) -> Option<DrainSpec> {
+        self.task.rule.queue.drain
     }
 
     async fn ready(&mut self) {

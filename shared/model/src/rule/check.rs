@@ -13,8 +13,8 @@ use super::spec::RuleSpec;
 use super::template::{self, BUILT_IN};
 use super::tls;
 use crate::limits::{
-    KEEP_ALIVE_S, MAX_CREDENTIAL_BYTES, MAX_ROUTES_PER_RULE, MAX_VARS_PER_RULE, QUEUE_AGE_S, QUEUE_BYTES,
-    VERIFY_S,
+    DRAIN_BYTES, DRAIN_MESSAGES, KEEP_ALIVE_S, MAX_CREDENTIAL_BYTES, MAX_ROUTES_PER_RULE, MAX_VARS_PER_RULE,
+    QUEUE_AGE_S, QUEUE_BYTES, VERIFY_S,
 };
 
 /// Bounds that an installation may set tighter than the protocol's.
@@ -141,6 +141,15 @@ fn numbers(spec: &RuleSpec, limits: &Limits, problems: &mut Problems) {
     bound("/remote/keep_alive", spec.remote.keep_alive.0, KEEP_ALIVE_S, seconds);
     bound("/queue/max_bytes", spec.queue.max_bytes.0, *QUEUE_BYTES.start()..=limits.max_queue.0, bytes);
     bound("/queue/max_age", spec.queue.max_age.0, QUEUE_AGE_S, seconds);
+    if let Some(drain) = spec.queue.drain {
+        let at = "/queue/drain/messages_per_s";
+        let least = |value: Option<u64>, range: &RangeInclusive<u64>| value.unwrap_or(*range.start());
+        bound(at, least(drain.messages_per_s.map(u64::from), &DRAIN_MESSAGES), DRAIN_MESSAGES, |n| {
+            n.to_string()
+        });
+        let at = "/queue/drain/bytes_per_s";
+        bound(at, least(drain.bytes_per_s.map(|bytes| bytes.0), &DRAIN_BYTES), DRAIN_BYTES, bytes);
+    }
     bound("/policy/verify_s", spec.policy.verify_s.into(), VERIFY_S, |n| n.to_string());
 }
 

@@ -8,8 +8,8 @@ use super::quantity::InvalidQuantity;
 use super::reader::{Fields, Reader};
 use super::secret::{Secret, SecretInput, SecretInputs};
 use super::spec::{
-    OnDrift, OnWipe, PolicySpec, Qos, QueueSpec, RemoteSpec, RouteSpec, RuleSpec, Start, TlsSpec, VarSpec,
-    WhenFull, default_client_id, default_keep_alive,
+    DrainSpec, OnDrift, OnWipe, PolicySpec, Qos, QueueSpec, RemoteSpec, RouteSpec, RuleSpec, Start, TlsSpec,
+    VarSpec, WhenFull, default_client_id, default_keep_alive,
 };
 use crate::ids::RuleName;
 
@@ -33,7 +33,8 @@ const TLS: [&str; 6] = ["ca", "server_name", "alpn", "certificate", "key", "key_
 const ROUTE: [&str; 6] = ["topic", "exclude", "qos", "strip", "prefix", "retain"];
 /// The words of `retain` in files; `true` and `false` mean the same.
 const RETAIN: [(&str, bool); 2] = [("keep", true), ("clear", false)];
-const QUEUE: [&str; 3] = ["max_bytes", "max_age", "when_full"];
+const QUEUE: [&str; 4] = ["max_bytes", "max_age", "when_full", "drain"];
+pub(super) const DRAIN: [&str; 2] = ["messages_per_s", "bytes_per_s"];
 const POLICY: [&str; 3] = ["verify_s", "on_wipe", "on_drift"];
 
 /// The words of [`Start`] in files.
@@ -301,7 +302,29 @@ fn queue(reader: &mut Reader, rule: &Fields<'_>) -> QueueSpec {
         max_bytes: quantity(reader, &fields, "max_bytes", SIZE).unwrap_or(default.max_bytes),
         max_age: quantity(reader, &fields, "max_age", AGE).unwrap_or(default.max_age),
         when_full: reader.choice(&fields, "when_full", &WHEN_FULL).unwrap_or_default(),
+        drain: drain(reader, &fields),
     }
+}
+
+fn drain(reader: &mut Reader, queue: &Fields<'_>) -> Option<DrainSpec> {
+    const HELP: &str = "write drain = { messages_per_s = 500, bytes_per_s = \"1MiB\" }, or one of the two";
+    const RATE: &str = "write \"1MiB\"; units are B, kB, MB, GB, KiB, MiB, GiB";
+    let fields = reader.child(queue, "drain", &DRAIN)?;
+    if DRAIN.iter().all(|key| fields.get(key).is_none()) {
+        reader.fail(
+            queue.pointer("drain"),
+            "missing-field",
+            "the limit says neither messages nor bytes",
+            HELP,
+        );
+        return None;
+    }
+    let messages = reader.number(&fields, "messages_per_s");
+    Some(DrainSpec {
+        // What does not fit lies outside the bounds too, so the check of the bounds tells it.
+        messages_per_s: messages.map(|n| u32::try_from(n).unwrap_or(if n < 0 { 0 } else { u32::MAX })),
+        bytes_per_s: quantity(reader, &fields, "bytes_per_s", RATE),
+    })
 }
 
 pub(super) fn policy(reader: &mut Reader, rule: &Fields<'_>) -> PolicySpec {

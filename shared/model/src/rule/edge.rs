@@ -6,7 +6,7 @@ use super::problem::{Problem, Problems};
 use super::quantity::{Bytes, Seconds};
 use super::rendered;
 use super::secret::SecretRef;
-use super::spec::{PolicySpec, Qos, Start, WhenFull};
+use super::spec::{DrainSpec, PolicySpec, Qos, Start, WhenFull};
 use super::url::BrokerAddress;
 use crate::ids::RuleName;
 use crate::topic::{TopicFilter, TopicMapping, TopicName, reserved};
@@ -95,6 +95,8 @@ pub struct EdgeQueue {
     pub max_age: Seconds,
     /// What gives way when it is full.
     pub when_full: WhenFull,
+    /// How fast it is sent to the remote broker at the most.
+    pub drain: Option<DrainSpec>,
 }
 
 /// One direction of messages.

@@ -20,11 +20,14 @@ pub enum Feature {
     Fallbacks,
     /// A remote broker behind an HTTP proxy.
     Proxy,
+    /// A limit on how fast messages are sent.
+    Drain,
 }
 
 impl Feature {
     /// Every feature that this software speaks.
-    pub const ALL: [Self; 5] = [Self::BridgeV1, Self::Exclude, Self::Tls, Self::Fallbacks, Self::Proxy];
+    pub const ALL: [Self; 6] =
+        [Self::BridgeV1, Self::Exclude, Self::Tls, Self::Fallbacks, Self::Proxy, Self::Drain];
 
     /// The word on the wire, in the agent's hello.
     pub fn as_str(self) -> &'static str {
@@ -34,13 +37,14 @@ impl Feature {
             Self::Tls => "remote.tls",
             Self::Fallbacks => "remote.fallbacks",
             Self::Proxy => "remote.proxy",
+            Self::Drain => "queue.drain",
         }
     }
 
     /// The first agent version that has it.
     pub fn since(self) -> semver::Version {
         match self {
-            Self::BridgeV1 | Self::Exclude | Self::Tls | Self::Fallbacks | Self::Proxy => {
+            Self::BridgeV1 | Self::Exclude | Self::Tls | Self::Fallbacks | Self::Proxy | Self::Drain => {
                 semver::Version::new(0, 1, 0)
             }
         }
@@ -60,6 +64,7 @@ impl Feature {
             Self::Exclude => {
                 first_route(rule, |route| !route.exclude.is_empty()).map(|at| format!("{at}/exclude"))
             }
+            Self::Drain => rule.queue.drain.map(|_| "/queue/drain".to_owned()),
         }
     }
 }

@@ -93,6 +93,7 @@ pub fn render(rule: &ValidRule, context: &RenderContext) -> Result<Rendered, Pro
             max_bytes: spec.queue.max_bytes,
             max_age: spec.queue.max_age,
             when_full: spec.queue.when_full,
+            drain: spec.queue.drain,
         },
         policy: spec.policy,
     };

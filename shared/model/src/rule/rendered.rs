@@ -13,7 +13,7 @@ use super::quantity::{Bytes, Seconds};
 use super::reader::{Fields, Reader};
 use super::resolve::{excluded, filter, image};
 use super::secret::SecretRef;
-use super::spec::{PolicySpec, Qos, Start, WhenFull};
+use super::spec::{DrainSpec, PolicySpec, Qos, Start, WhenFull};
 use super::url::BrokerAddress;
 use crate::ids::RuleName;
 use crate::limits::MAX_RENDERED_BYTES;
@@ -86,6 +86,16 @@ struct Queue {
     max_bytes: u64,
     max_age_s: u64,
     when_full: WhenFull,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain: Option<Drain>,
+}
+
+#[derive(Serialize)]
+struct Drain {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages_per_s: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_s: Option<u64>,
 }
 
 const DOCUMENT: [&str; 7] = ["name", "start", "remote", "forwards", "subscriptions", "queue", "policy"];
@@ -105,7 +115,7 @@ const ADDRESS: [&str; 2] = ["host", "port"];
 const TLS: [&str; 5] = ["ca", "server_name", "alpn", "certificate", "key"];
 const SECRET: [&str; 2] = ["id", "version"];
 const ROUTE: [&str; 6] = ["topic", "exclude", "qos", "strip", "prefix", "retain"];
-const QUEUE: [&str; 3] = ["max_bytes", "max_age_s", "when_full"];
+const QUEUE: [&str; 4] = ["max_bytes", "max_age_s", "when_full", "drain"];
 
 /// The bytes of a rule.
 pub(super) fn write(rule: &EdgeRule) -> String {
@@ -136,6 +146,10 @@ pub(super) fn write(rule: &EdgeRule) -> String {
             max_bytes: rule.queue.max_bytes.0,
             max_age_s: rule.queue.max_age.0,
             when_full: rule.queue.when_full,
+            drain: rule.queue.drain.map(|drain| Drain {
+                messages_per_s: drain.messages_per_s,
+                bytes_per_s: drain.bytes_per_s.map(|bytes| bytes.0),
+            }),
         },
         policy: rule.policy,
     };
@@ -357,7 +371,26 @@ fn queue(reader: &mut Reader, rule: &Fields<'_>) -> Option<EdgeQueue> {
     let when_full = required(reader, &fields, "when_full", |reader, fields, key| {
         reader.choice(fields, key, &decode::WHEN_FULL)
     });
-    Some(EdgeQueue { max_bytes: Bytes(max_bytes?), max_age: Seconds(max_age?), when_full: when_full? })
+    let drain = match fields.get("drain") {
+        None => None,
+        Some(_) => Some(drain(reader, &fields)?),
+    };
+    Some(EdgeQueue { max_bytes: Bytes(max_bytes?), max_age: Seconds(max_age?), when_full: when_full?, drain })
+}
+
+/// `None` when it is wrong, which the reader then knows.
+fn drain(reader: &mut Reader, queue: &Fields<'_>) -> Option<DrainSpec> {
+    let fields = reader.child(queue, "drain", &decode::DRAIN)?;
+    let mut limit = |key, most| match fields.get(key) {
+        None => Some(None),
+        Some(_) => number(reader, &fields, key, 1, most).map(Some),
+    };
+    let messages = limit("messages_per_s", u32::MAX.into())?;
+    let bytes = limit("bytes_per_s", i64::MAX.unsigned_abs())?;
+    Some(DrainSpec {
+        messages_per_s: messages.and_then(|number| u32::try_from(number).ok()),
+        bytes_per_s: bytes.map(Bytes),
+    })
 }
 
 fn routes(reader: &mut Reader, rule: &Fields<'_>, key: &str) -> Vec<Route> {

@@ -191,11 +191,32 @@ pub struct QueueSpec {
     pub max_age: Seconds,
     /// What gives way when the queue is full.
     pub when_full: WhenFull,
+    /// How fast messages are sent to the remote broker at the most. Default: as fast as it takes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainSpec>,
+}
+
+/// How fast messages are sent to the remote broker at the most; at least one of the two. Up to a second's worth is sent at once.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainSpec {
+    /// Messages per second: 1 to 1,000,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_per_s: Option<u32>,
+    /// Bytes of topics and payloads per second: 1 KiB to 64 GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_s: Option<Bytes>,
 }
 
 impl Default for QueueSpec {
     fn default() -> Self {
-        Self { max_bytes: Bytes(64 << 20), max_age: Seconds(7 * 86_400), when_full: WhenFull::default() }
+        Self {
+            max_bytes: Bytes(64 << 20),
+            max_age: Seconds(7 * 86_400),
+            when_full: WhenFull::default(),
+            drain: None,
+        }
     }
 }
 

@@ -44,10 +44,15 @@ fn rule(peer: &Peer, subscriptions: &[&str]) -> (Arc<EdgeRule>, Secrets) {
 
 /// The same for a remote broker at this port of the loopback address.
 fn rule_at(port: u16, subscriptions: &[&str]) -> (Arc<EdgeRule>, Secrets) {
+    rule_with(port, subscriptions, "")
+}
+
+/// The same with more in `[queue]`.
+fn rule_with(port: u16, subscriptions: &[&str], queue: &str) -> (Arc<EdgeRule>, Secrets) {
     let mut text = format!(
         "name = \"r\"\nmountpoint = \"plant/\"\n[remote]\nurl = \"mqtt://127.0.0.1:{}\"\nclient_id = \"c\"\n\
          username = \"u\"\npassword = \"p\"\nkeep_alive = \"60s\"\n[queue]\nmax_bytes = \"64KiB\"\n\
-         when_full = \"block\"\n[[forwards]]\ntopic = \"sensors/#\"\n",
+         when_full = \"block\"\n{queue}[[forwards]]\ntopic = \"sensors/#\"\n",
         port
     );
     for filter in subscriptions {

@@ -89,3 +89,30 @@ async fn a_new_task_ends_the_pause_after_a_fault() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_drain_limit_holds_for_a_backlog_and_ends_with_the_wish() {
+    let peer = Peer::new().await;
+    let mut rig = Rig::start(&peer, &[]);
+    rig.put(1..=60, 1);
+    // Before there is a connection: everything sent is sent under the limit.
+    rig.bridge.reconfigure(limited(&peer, 2, "drain = { messages_per_s = 20 }\n"));
+    let mut conn = peer.log_in().await;
+    rig.running(2).await;
+    let since = std::time::Instant::now();
+    let sent = conn.publishes(41).await;
+    // A second's worth at once, the others one after the other: however slow the machine is, not sooner.
+    assert!(since.elapsed() > std::time::Duration::from_millis(900), "{:?}", since.elapsed());
+    for (_, pkid) in sent {
+        conn.puback(pkid).await;
+    }
+    // Without the limit the rest comes on the same connection.
+    rig.bridge.reconfigure(limited(&peer, 3, ""));
+    let sent = conn.publishes(19).await;
+    assert_eq!(sent.iter().map(|(number, _)| *number).collect::<Vec<_>>(), (42..=60).collect::<Vec<_>>());
+}
+
+fn limited(peer: &Peer, order: u64, queue: &str) -> Task {
+    let (rule, secrets) = super::rule_with(peer.port(), &[], queue);
+    Task { order: Order(order), rule, secrets }
+}

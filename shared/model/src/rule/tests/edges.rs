@@ -242,3 +242,29 @@ fn what_is_left_out_is_not_taken_and_not_missed() {
     assert!(!rule.leaves_out("down/secret/mine"), "another subscription takes it");
     assert!(rule.receive(&topic("down/secret/mine")).is_some());
 }
+
+#[test]
+fn a_drain_limit_is_rendered_read_again_and_refused_for_an_agent_that_does_not_know_it() {
+    let with = |queue: &str| valid(&rule_with(&format!("[[forwards]]\ntopic = \"a\"\n[queue]\n{queue}")));
+    let rule = with("drain = { messages_per_s = 500, bytes_per_s = \"1MiB\" }\n");
+    let rendered = render(&rule, &context()).unwrap();
+    assert!(
+        rendered.bytes.contains(r#""drain":{"messages_per_s":500,"bytes_per_s":1048576}"#),
+        "{}",
+        rendered.bytes
+    );
+    assert_eq!(EdgeRule::from_rendered(&rendered.bytes).unwrap(), rendered.rule);
+    let half = render(&with("[queue.drain]\nbytes_per_s = \"2kB\"\n"), &context()).unwrap();
+    assert!(half.bytes.contains(r#""drain":{"bytes_per_s":2000}"#), "{}", half.bytes);
+    assert_eq!(EdgeRule::from_rendered(&half.bytes).unwrap(), half.rule);
+    let again = valid(&rule.canonical_toml());
+    assert_eq!(again.spec(), rule.spec());
+    let problems = missing_features(&rule, ["bridge.v1", "route.exclude"]).unwrap_err();
+    assert!(
+        problems.to_string().starts_with("queue.drain: the agent on the edge does not know 'queue.drain'"),
+        "{problems}"
+    );
+    assert!(missing_features(&with("max_age = \"1d\"\n"), ["bridge.v1"]).is_ok());
+    let damaged = rendered.bytes.replace("\"messages_per_s\":500", "\"messages_per_s\":0");
+    assert!(EdgeRule::from_rendered(&damaged).is_err());
+}

@@ -141,6 +141,38 @@ fn each_problem_has_its_code_and_its_place_in_toml() {
             "/queue/when_full",
             (5, 13),
         ),
+        (format!("{remote}[queue]\ndrain = {{}}\n{forward}"), "missing-field", "/queue/drain", (5, 9)),
+        (format!("{remote}[queue]\ndrain = 500\n{forward}"), "wrong-type", "/queue/drain", (5, 9)),
+        (
+            format!("{remote}[queue]\ndrain = {{ messages_per_s = 0 }}\n{forward}"),
+            "out-of-range",
+            "/queue/drain/messages_per_s",
+            (5, 28),
+        ),
+        (
+            format!("{remote}[queue]\ndrain = {{ messages_per_s = 99999999999 }}\n{forward}"),
+            "out-of-range",
+            "/queue/drain/messages_per_s",
+            (5, 28),
+        ),
+        (
+            format!("{remote}[queue]\ndrain = {{ bytes_per_s = \"9B\" }}\n{forward}"),
+            "out-of-range",
+            "/queue/drain/bytes_per_s",
+            (5, 25),
+        ),
+        (
+            format!("{remote}[queue]\ndrain = {{ bytes_per_s = \"fast\" }}\n{forward}"),
+            "bad-quantity",
+            "/queue/drain/bytes_per_s",
+            (5, 25),
+        ),
+        (
+            format!("{remote}[queue]\ndrain = {{ messages_per_s = 1, speed = 3 }}\n{forward}"),
+            "unknown-field",
+            "/queue/drain/speed",
+            (5, 31),
+        ),
         (format!("{remote}[policy]\nverify_s = 4\n{forward}"), "out-of-range", "/policy/verify_s", (5, 12)),
         (format!("{remote}[vars]\nedge = {{}}\n{forward}"), "bad-variable", "/vars/edge", (5, 8)),
         (

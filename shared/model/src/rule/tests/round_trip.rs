@@ -149,6 +149,7 @@ proptest! {
         mountpoint in "[a-zé\"'\\\\ /]{0,20}",
         default in prop::option::of("[a-z\"'\\\\]{1,9}"),
         (age, bytes, verify_s) in (10u64..31_000_000, 65_536u64..1 << 36, 5u32..=120),
+        drain in prop::option::of((1u32..1_000_000, prop::option::of(1_024u64..1 << 36))),
     ) {
         let mut spec = valid(FULL).spec().clone();
         spec.remote.username = username;
@@ -156,6 +157,10 @@ proptest! {
         spec.mountpoint = mountpoint;
         spec.queue.max_age = Seconds(age);
         spec.queue.max_bytes = Bytes(bytes);
+        spec.queue.drain = drain.map(|(messages, bytes)| DrainSpec {
+            messages_per_s: Some(messages),
+            bytes_per_s: bytes.map(Bytes),
+        });
         spec.policy.verify_s = verify_s;
         spec.vars.insert("other".into(), VarSpec { default });
         let toml = toml::to_string(&spec).unwrap();
