@@ -140,6 +140,11 @@ impl TlsSetup {
                     }
                 })
             }
+            // What `openssl req -x509` makes, unless it is told otherwise.
+            CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => untrusted(
+                "is one of a certificate authority, which may not be a broker's own: make one for the broker \
+                 (openssl req -x509 with -addext basicConstraints=critical,CA:FALSE), or have it signed by that authority",
+            ),
             other => untrusted(&format!("cannot be trusted: {other}")),
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rumqttc::mqttbytes::v4::{ConnectReturnCode, Packet};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -23,10 +23,15 @@ struct Pair {
 }
 
 impl Pair {
-    fn of(name: &str, days: std::ops::Range<i32>) -> Self {
+    fn of(name: &str, years: std::ops::Range<i32>) -> Self {
+        Self::with(name, years, IsCa::NoCa)
+    }
+
+    fn with(name: &str, years: std::ops::Range<i32>, is_ca: IsCa) -> Self {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.not_before = rcgen::date_time_ymd(2020 + days.start, 1, 1);
-        params.not_after = rcgen::date_time_ymd(2020 + days.end, 1, 1);
+        params.is_ca = is_ca;
+        params.not_before = rcgen::date_time_ymd(2020 + years.start, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020 + years.end, 1, 1);
         let key = KeyPair::generate().unwrap();
         Self { certificate: params.self_signed(&key).unwrap(), key }
     }
@@ -127,6 +132,12 @@ async fn a_certificate_that_cannot_be_trusted_is_told_with_its_reason() {
     let mut rig = run(over_tls(port, &pem("ca", &expired.certificate.pem())));
     let why = rig.fault(FaultCode::TlsUntrusted).await;
     assert!(why.contains("expired") && why.contains("clock"), "{why}");
+
+    let authority = Pair::with("localhost", 0..1_000, IsCa::Ca(BasicConstraints::Unconstrained));
+    let port = tls_before(peer.port(), &authority, None).await;
+    let mut rig = run(over_tls(port, &pem("ca", &authority.certificate.pem())));
+    let why = rig.fault(FaultCode::TlsUntrusted).await;
+    assert!(why.contains("CA:FALSE"), "{why}");
 }
 
 #[tokio::test]
